@@ -1,0 +1,116 @@
+"""What a process may use of its machine, and the variables that tell the numerical libraries so.
+
+Nothing here imports numpy, TensorFlow or pyspark: these libraries read their variables when they are loaded, so whoever calls
+`prepare_environment` first must not have loaded them on the way.
+"""
+
+import os
+from pathlib import Path
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+)
+
+# A worker that the user has told which kernels or which backend to take must be told the same as the driver.
+FORWARDED_VARIABLES = ("OPENBLAS_CORETYPE", "KERAS_BACKEND", "TF_ENABLE_ONEDNN_OPTS", "TF_CPP_MIN_LOG_LEVEL", "SPARKNEURO_LOG")
+
+
+def prepare_environment():
+    """Set the variables that must stand before numpy, TensorFlow or pyspark are loaded.
+
+    Only what the user has not set. The BLAS kernel is left to OpenBLAS, which recognises the processor by itself; a variable that
+    holds it back (``OPENBLAS_CORETYPE``) is the user's, and `sparkneuro doctor` names it.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+
+def executor_environment(n_threads):
+    """Variables of every Python worker on the executors.
+
+    Parameters
+    ----------
+    n_threads : int
+        Cores of one task; its BLAS and TensorFlow take so many threads, never more.
+
+    Returns
+    -------
+    variables : dict of str to str
+        Names and values.
+
+    Examples
+    --------
+    >>> executor_environment(2)["OPENBLAS_NUM_THREADS"]
+    '2'
+    """
+    threads = dict.fromkeys(THREAD_VARIABLES, str(n_threads))
+    forwarded = {name: os.environ[name] for name in FORWARDED_VARIABLES if name in os.environ}
+    return {**threads, "TF_NUM_INTEROP_THREADS": "1", **forwarded}
+
+
+def available_cores():
+    """Number of cores that this process may use.
+
+    The processor's, less what an affinity mask or a container's quota takes away.
+
+    Returns
+    -------
+    n_cores : int
+        At least 1.
+    """
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
+    if quota.isdigit() and period.strip().isdigit():
+        n_cores = min(n_cores, int(quota) // int(period))
+    return max(1, n_cores)
+
+
+def available_memory():
+    """Memory that this process may use, in bytes.
+
+    Returns
+    -------
+    n_bytes : int
+        The machine's physical memory, or a container's limit where that is less.
+    """
+    n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _read("/sys/fs/cgroup/memory.max").strip()
+    return min(n_bytes, int(limit)) if limit.isdigit() else n_bytes
+
+
+def processor_flags(cpuinfo=None):
+    """Instruction sets of this machine's processor.
+
+    Parameters
+    ----------
+    cpuinfo : str or None
+        Text of ``/proc/cpuinfo``; this machine's when absent.
+
+    Returns
+    -------
+    flags : frozenset of str
+        E.g. ``avx2``, ``avx512f``; empty where the system does not tell.
+
+    Examples
+    --------
+    >>> sorted(processor_flags("processor : 0\\nflags\\t\\t: sse2 avx2\\n"))
+    ['avx2', 'sse2']
+    """
+    text = _read("/proc/cpuinfo") if cpuinfo is None else cpuinfo
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "flags":
+            return frozenset(value.split())
+    return frozenset()
+
+
+def _read(path):
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

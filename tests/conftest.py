@@ -1,0 +1,58 @@
+"""Fixtures of the whole suite: one Spark session, the shared real data, and a check that nothing of ours is left running."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from sparkneuro.session import prepare_environment
+
+prepare_environment()
+os.environ.setdefault("SPARK_DRIVER_MEMORY", "1g")
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def spark():
+    """A session on two local cores, started when the first engine test asks for it."""
+    from sparkneuro.session import start_session, stop_session
+
+    session = start_session(master="local[2]", app_name="sparkneuro-tests", config={"spark.sql.shuffle.partitions": "2"})
+    yield session
+    stop_session(session)
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Folder of real recordings beside the project; tests that need it are skipped where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"needs the real recordings in {SHARED_DATA}, which only a development machine has")
+    return SHARED_DATA
+
+
+def children_of(pid):
+    """Processes that descend from `pid`, as a list of (pid, command line)."""
+    psutil = pytest.importorskip("psutil")
+    children = psutil.Process(pid).children(recursive=True)
+    return [(child.pid, " ".join(child.cmdline())[:200]) for child in children if alive(child)]
+
+
+def alive(process):
+    """Whether a process still runs; a zombie does not."""
+    psutil = pytest.importorskip("psutil")
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and bool(process.cmdline())
+    except psutil.Error:
+        return False
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_running():
+    """After the last test no child process of the suite lives: no JVM, no worker, no parameter server."""
+    yield
+    deadline = time.monotonic() + 20
+    while (left := children_of(os.getpid())) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left, f"processes are left after the tests: {left}"
