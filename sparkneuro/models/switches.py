@@ -87,4 +87,5 @@ def _interleave(first, second, n_samples):
     """Merge the first and second members of pairs, each (B, P, C), into (B, T, C); the padded sample is dropped."""
     n_pairs, channels = first.shape[1], first.shape[2]
     merged = ops.reshape(ops.concatenate([first, second], axis=-1), (-1, 2 * n_pairs, channels))
-    return merged[:, :n_samples] if n_samples < 2 * n_pairs else merged
+    # TensorFlow differentiates `split` by a concatenation, and `merged[:, :n_samples]` by something twenty times slower.
+    return ops.split(merged, [n_samples], axis=1)[0] if n_samples < 2 * n_pairs else merged
