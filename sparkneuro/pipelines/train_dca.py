@@ -1,0 +1,270 @@
+"""Train the deep convolutional autoencoder of time series (dist-DCA) on a voxel table.
+
+By default by Downpour SGD on Spark: one worker a Spark task, parameter servers beside the driver, Adagrad at the
+servers. With --standalone the same model is trained on the same rows by plain Keras fit in this process.
+"""
+
+import logging
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from sparkneuro.data.batches import BatchSequence, SeriesSpool, fit_length
+from sparkneuro.data.voxel_table import VoxelTable
+from sparkneuro.errors import SettingsError
+from sparkneuro.pipelines.settings import argument, option
+from sparkneuro.pipelines.split import choose_split, is_held_out, mark_held_out
+from sparkneuro.validation import check_choice, check_number
+
+log = logging.getLogger(__name__)
+PRECISIONS = ("float32", "mixed_bfloat16")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of ``sparkneuro train dca``; see each field's help."""
+
+    table: str = argument("voxel table to train on")
+    output: str = option("dca.model", "folder of the trained model")
+    preset: str = option("dca", "network: dca, dca_plain (no BatchNormalization) or tiny", choices=("dca", "dca_plain", "tiny"))
+    workers: int = option(None, "workers, each a Spark task (default: one a slot)", type=int)
+    servers: int = option(1, "parameter servers, each a process beside the driver")
+    fetch: int = option(1, "batches between two fetches of the weights")
+    push: int = option(1, "batches between two pushes of the gradients")
+    warmup_steps: int = option(0, "batches that one worker trains alone before the others join")
+    epochs: int = option(10, "passes over the training rows")
+    batch_size: int = option(256, "series in a batch of one worker")
+    learning_rate: float = option(0.01, "Adagrad's learning rate")
+    precision: str = option("float32", "float32 or mixed_bfloat16", choices=PRECISIONS)
+    series_length: int = option(None, "crop longer and zero-pad shorter series to this many scans", type=int)
+    validation_subjects: tuple = option((), "subjects to hold out", many=True)
+    validation_fraction: float = option(0.1, "share of the runs to hold out (of the blocks, when there is one run only)")
+    validation_series: int = option(4096, "held-out series measured each epoch, drawn at random")
+    seed: int = option(0, "seed of the first weights, of the order of rows and of the split")
+    timeout: float = option(600.0, "seconds without a push before training is given up")
+    standalone: bool = option(False, "plain Keras fit in this process, without Spark")
+    overwrite: bool = option(False, "replace a model that is there already")
+    progress: bool = option(True, "draw a progress bar")
+
+
+def needs_spark(settings):
+    """Say whether a Spark session is needed.
+
+    Parameters
+    ----------
+    settings : Settings
+        The job's settings.
+
+    Returns
+    -------
+    needed : bool
+        Not for a standalone training.
+    """
+    return not settings.standalone
+
+
+def run(settings, spark):
+    """Train the model and write its folder.
+
+    Parameters
+    ----------
+    settings : Settings
+        The job's settings.
+    spark : pyspark.sql.SparkSession or None
+        The session; None when training is standalone.
+
+    Returns
+    -------
+    result : dict
+        Where the model is, its loss, and how fast it was trained.
+
+    Raises
+    ------
+    SettingsError
+        When the settings do not go with each other or with the table.
+    """
+    _check(settings)
+    table = VoxelTable.open(settings.table)
+    series_length = choose_series_length(table, settings.series_length)
+    split = choose_split(table, settings.validation_subjects, settings.validation_fraction, settings.seed)
+    _check_output(settings)
+    model = make_model(settings, series_length)
+    start = time.monotonic()
+    if settings.standalone:
+        trained, training = _train_standalone(settings, table, split, model, series_length)
+    else:
+        trained, training = _train_downpour(settings, spark, table, split, model)
+    record = {
+        **training,
+        "settings": asdict(settings),
+        "table": table.path,
+        "split": split,
+        "n_validation_series": _count(table, split, held_out=True),
+        "training_s": time.monotonic() - start,
+    }
+    _save(settings, trained, record)
+    return summarise(settings.output, record)
+
+
+def choose_series_length(table, series_length=None):
+    """Choose the number of scans of the model's input, and say what happens to runs of another length.
+
+    Parameters
+    ----------
+    table : VoxelTable
+        The table.
+    series_length : int or None
+        Wanted number of scans.
+
+    Returns
+    -------
+    series_length : int
+        Wanted, or that of all runs.
+
+    Raises
+    ------
+    SettingsError
+        When runs differ and no length is wanted.
+    """
+    counts = Counter(run.n_scans for run in table.runs)
+    if series_length is None:
+        if len(counts) > 1:
+            lengths = ", ".join(f"{n} of {length} scans" for length, n in sorted(counts.items()))
+            raise SettingsError(
+                f"all runs must be equally long, or --series-length must say where to crop or pad them; got runs {lengths}."
+            )
+        return next(iter(counts))
+    check_number("--series-length", series_length, 16, integer=True)
+    for length, n in sorted(counts.items()):
+        if length != series_length:
+            what = "cropped at their end" if length > series_length else "padded with zeros at their end"
+            log.warning("%d runs of %d scans are %s to %d scans.", n, length, what, series_length)
+    return series_length
+
+
+def make_model(settings, series_length):
+    """Build and compile the network.
+
+    Parameters
+    ----------
+    settings : Settings
+        Preset, precision, learning rate and seed.
+    series_length : int
+        Scans of its input.
+
+    Returns
+    -------
+    model : keras.Model
+        Built and compiled.
+    """
+    import keras
+
+    from sparkneuro.models.dca import build_dca
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(settings.precision)
+    try:
+        return build_dca(settings.preset, series_length, learning_rate=settings.learning_rate, seed=settings.seed)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def summarise(output, record):
+    """Say in a few values what a training gave.
+
+    Parameters
+    ----------
+    output : str
+        The model's folder.
+    record : dict
+        Record of the training.
+
+    Returns
+    -------
+    summary : dict
+        For a person to read.
+    """
+    last = record["history"][-1]
+    measured = [epoch["validation_loss"] for epoch in record["history"] if epoch["validation_loss"] is not None]
+    rate = record["series_per_s"]
+    return {
+        "model": output,
+        "parameters": f"{record['n_parameters']:,}",
+        "training series": f"{record['n_training_series']:,}",
+        "training loss": f"{last['loss']:.4g}",
+        "validation loss": f"{measured[-1]:.4g}" if measured else "nothing was held out",
+        "series/s": f"{rate:,.0f} in the steady state" if rate else "no steady state: too few batches",
+        "start-up": f"{record['startup_s']:.1f} s" if record["startup_s"] is not None else "longer than the training",
+        "time": f"{record['training_s']:.1f} s",
+    }
+
+
+def _check(settings):
+    for name in ("servers", "fetch", "push", "epochs", "batch_size", "validation_series"):
+        check_number("--" + name.replace("_", "-"), getattr(settings, name), 1, integer=True)
+    if settings.workers is not None:
+        check_number("--workers", settings.workers, 1, integer=True)
+    check_number("--warmup-steps", settings.warmup_steps, 0, integer=True)
+    check_number("--learning-rate", settings.learning_rate, 0, exclusive=True)
+    check_number("--timeout", settings.timeout, 0, exclusive=True)
+    check_choice("--precision", settings.precision, PRECISIONS)
+
+
+def _check_output(settings):
+    from sparkneuro.data import store
+
+    if not settings.overwrite and store.exists(settings.output) and store.list_files(settings.output):
+        raise SettingsError(f"{settings.output} exists already; name another --output, or give --overwrite.")
+
+
+def _train_downpour(settings, spark, table, split, model):
+    from sparkneuro.data.spark import read_voxel_table
+    from sparkneuro.train.estimator import DownpourTrainer
+
+    trainer = DownpourTrainer(
+        model=model, seriesLength=settings.series_length, validationIndicatorCol="held_out",
+        validationRows=settings.validation_series, nWorkers=settings.workers or spark.sparkContext.defaultParallelism,
+        nServers=settings.servers, nFetch=settings.fetch, nPush=settings.push, warmupSteps=settings.warmup_steps,
+        epochs=settings.epochs, batchSize=settings.batch_size, seed=settings.seed, timeout=settings.timeout,
+        progress=settings.progress,
+    )  # fmt: skip
+    fitted = trainer.fit(mark_held_out(read_voxel_table(spark, table.path), split))
+    return fitted, fitted.training
+
+
+def _train_standalone(settings, table, split, model, series_length):
+    from sparkneuro.train.standalone import fit_standalone
+
+    training, held_out = SeriesSpool(series_length), SeriesSpool(series_length)
+    for run in table.runs:
+        for block in range(table.n_blocks):
+            part = held_out if is_held_out(split, run, block) else training
+            part.append(fit_length(table.read_block(run, block)[1], series_length))
+    sample = held_out.matrix()
+    if len(sample) > settings.validation_series:
+        rows = np.random.default_rng(settings.seed).choice(len(sample), settings.validation_series, replace=False)
+        sample = np.array(sample[np.sort(rows)])
+    sequence = BatchSequence(training.matrix(), settings.batch_size, settings.epochs, settings.seed)
+    return model, fit_standalone(model, sequence, settings.epochs, sample, settings.progress)
+
+
+def _count(table, split, held_out):
+    if split["kind"] == "blocks":
+        (run,) = table.runs
+        blocks = [block for block in range(table.n_blocks) if is_held_out(split, run, block) == held_out]
+        return sum(len(table.read_block(run, block)[0]) for block in blocks)
+    return sum(run.n_voxels for run in table.runs if is_held_out(split, run, 0) == held_out)
+
+
+def _save(settings, trained, record):
+    from sparkneuro.train.model_folder import write_model
+
+    if settings.standalone:
+        params = {"seriesLength": settings.series_length} if settings.series_length else {}
+        write_model(settings.output, trained, {**record, "params": params}, overwrite=settings.overwrite)
+        return
+    trained.training = record
+    writer = trained.write()
+    (writer.overwrite() if settings.overwrite else writer).save(settings.output)

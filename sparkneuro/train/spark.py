@@ -1,0 +1,284 @@
+"""Downpour SGD on Spark: one task a worker, parameter servers beside the driver.
+
+A task spools its partition's rows to local disk once and then trains all epochs on it. What crosses the network is
+every row once (to where its task runs), and for each push the model's vector both ways.
+"""
+
+import logging
+import os
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+from pyspark import TaskContext
+
+from sparkneuro.data.batches import BatchSequence, SeriesSpool, read_series
+from sparkneuro.errors import SparkneuroError, TrainingError
+from sparkneuro.train.client import ParameterClient
+from sparkneuro.train.downpour import DownpourSettings, train_partition
+
+log = logging.getLogger(__name__)
+WATCH_S = 0.5
+RESULT_SCHEMA = "partition int, attempt bigint, rows bigint"
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """All that a task must know, as plain values.
+
+    Parameters
+    ----------
+    model : str
+        Architecture, as `architecture.describe_model` writes it.
+    backend : str
+        Keras backend.
+    n_values : int
+        Length of the model's vector.
+    series_length : int
+        Scans of each series.
+    fit_length : bool
+        Whether others are cropped or padded, or refused.
+    batch_size, epochs, seed : int
+        See `BatchSequence`.
+    addresses : tuple of str
+        Parameter servers.
+    token : str
+        The run's token.
+    call_timeout_s : float
+        Longest time of one call to a server.
+    settings : DownpourSettings
+        How a worker trains.
+    """
+
+    model: str
+    backend: str
+    n_values: int
+    series_length: int
+    fit_length: bool
+    batch_size: int
+    epochs: int
+    seed: int
+    addresses: tuple
+    token: str
+    call_timeout_s: float
+    settings: DownpourSettings
+
+
+def use_task_cores(backend, cores):
+    """Bind this process's Keras to a backend and to the cores of its task.
+
+    A Python worker that Spark uses again has its threads already; they stay as they are.
+
+    Parameters
+    ----------
+    backend : str
+        Keras backend, set before Keras is imported for the first time.
+    cores : int
+        Threads that one operation may use.
+    """
+    os.environ["KERAS_BACKEND"] = backend
+    if backend != "tensorflow":
+        return
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(cores)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:
+        log.debug("TensorFlow has started in this worker already; its threads stay as they are.")
+
+
+def make_gradients(plan):
+    """Build the model and its gradient function in a task.
+
+    Parameters
+    ----------
+    plan : WorkerPlan
+        What to build.
+
+    Returns
+    -------
+    gradients : TensorFlowGradients
+        On as many threads as the task has cores.
+    """
+    use_task_cores(plan.backend, TaskContext.get().cpus())
+    from sparkneuro.train.architecture import build_model
+    from sparkneuro.train.gradients import TensorFlowGradients
+
+    return TensorFlowGradients(build_model(plan.model), plan.series_length)
+
+
+def train_task(batches, plan, gradients_of=make_gradients):
+    """Train on one partition, inside a Spark task.
+
+    Parameters
+    ----------
+    batches : iterator of pyarrow.RecordBatch
+        One column of series.
+    plan : WorkerPlan
+        What to do.
+    gradients_of : callable
+        Makes the gradient function from the plan; replaced in tests.
+
+    Yields
+    ------
+    batch : pyarrow.RecordBatch
+        One row: partition, attempt, training rows.
+    """
+    context = TaskContext.get()
+    partition, attempt = context.partitionId(), context.taskAttemptId()
+    spool = SeriesSpool(plan.series_length, os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0] or None)
+    for batch in batches:
+        spool.append(read_series(batch.column(0), plan.series_length, plan.fit_length))
+    sequence = BatchSequence(spool.matrix(), plan.batch_size, plan.epochs, plan.seed, partition)
+    client = ParameterClient(plan.addresses, plan.token, plan.n_values, plan.call_timeout_s)
+    try:
+        gradients = gradients_of(plan) if sequence.last_clock else None
+        train_partition(client, gradients, sequence, partition, attempt, plan.settings)
+    finally:
+        _leave(client, partition)
+    columns = [pa.array([partition], pa.int32()), pa.array([attempt], pa.int64()), pa.array([spool.n_series], pa.int64())]
+    yield pa.RecordBatch.from_arrays(columns, names=["partition", "attempt", "rows"])
+
+
+def _leave(client, partition):
+    try:
+        client.leave(partition)
+    except TrainingError as error:
+        log.warning("partition %s ended without saying so: %s", partition, error)
+    client.close()
+
+
+def partition_frame(dataframe, n_workers):
+    """Cut a frame into one partition a worker.
+
+    Neighbouring input partitions are joined where there are enough of them, which moves nothing over the network; else
+    the rows are dealt out, which shuffles the frame once.
+
+    Parameters
+    ----------
+    dataframe : pyspark.sql.DataFrame
+        Any frame.
+    n_workers : int
+        Wanted number of partitions.
+
+    Returns
+    -------
+    dataframe : pyspark.sql.DataFrame
+        With `n_workers` partitions.
+    """
+    if dataframe.rdd.getNumPartitions() >= n_workers:
+        return dataframe.coalesce(n_workers)
+    log.warning("the data have fewer input partitions than the %d workers: the rows are shuffled once.", n_workers)
+    return dataframe.repartition(n_workers)
+
+
+def describe_waves(spark, n_workers):
+    """Say what happens when there are more workers than slots.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+        The session.
+    n_workers : int
+        Number of workers.
+
+    Returns
+    -------
+    notice : str or None
+        One sentence, when they do not all fit at once.
+    """
+    cores_per_task = int(spark.conf.get("spark.task.cpus", "1"))
+    slots = max(spark.sparkContext.defaultParallelism // cores_per_task, 1)
+    if n_workers <= slots:
+        return None
+    waves = -(-n_workers // slots)
+    return (
+        f"{n_workers} workers on {slots} slots: they train in {waves} waves, each with all epochs;"
+        f" with --workers {slots} they would train together."
+    )
+
+
+def run_workers(dataframe, plan, servers, timeout_s, watch=None, gradients_of=make_gradients):
+    """Run all workers to their end while the servers are watched.
+
+    Parameters
+    ----------
+    dataframe : pyspark.sql.DataFrame
+        One column of series, one partition a worker.
+    plan : WorkerPlan
+        What each does.
+    servers : ServerGroup
+        The running servers.
+    timeout_s : float
+        Seconds without any push after which training is given up.
+    watch : callable or None
+        Called with the servers' status about twice a second, in a thread of its own.
+    gradients_of : callable
+        See `train_task`.
+
+    Returns
+    -------
+    rows : int
+        Training rows of all partitions.
+
+    Raises
+    ------
+    TrainingError
+        When a worker or a server fails, or nothing happens for too long.
+    """
+    spark = dataframe.sparkSession
+    frame = dataframe.mapInArrow(partial(train_task, plan=plan, gradients_of=gradients_of), RESULT_SCHEMA)
+    group = f"sparkneuro-train-{plan.token[:8]}"
+    with _watching(servers, timeout_s, watch, lambda: spark.sparkContext.cancelJobGroup(group)) as failures:
+        spark.sparkContext.setJobGroup(group, "Downpour SGD", interruptOnCancel=True)
+        try:
+            results = frame.collect()
+        except Exception as error:  # Spark reports a cancelled job by many types; the watcher knows why.
+            if failures:
+                raise failures[0] from error
+            raise
+        finally:
+            spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
+    return sum(row.rows for row in results)
+
+
+@contextmanager
+def _watching(servers, timeout_s, watch, cancel):
+    stop, failures = threading.Event(), []
+
+    def loop():
+        client = servers.connect()
+        try:
+            while not stop.wait(WATCH_S):
+                servers.check_alive()
+                status = client.status()
+                if watch is not None:
+                    watch(status)
+                _check_progress(status, timeout_s)
+        except SparkneuroError as error:
+            failures.append(error)
+            cancel()
+        finally:
+            client.close()
+
+    thread = threading.Thread(target=loop, name="sparkneuro-watch", daemon=True)
+    thread.start()
+    try:
+        yield failures
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _check_progress(status, timeout_s):
+    if status["idle_s"] <= timeout_s:
+        return
+    if not status["registered"]:
+        raise TrainingError(
+            f"no worker has come within {timeout_s:g} s; has Spark executors with free cores, and can they reach the driver?"
+        )
+    waited = ", ".join(map(str, status["unfinished"])) or "those that have not come yet"
+    raise TrainingError(f"no worker has pushed for {timeout_s:g} s; waited for partitions {waited}.")
