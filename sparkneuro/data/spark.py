@@ -12,7 +12,8 @@ from sparkneuro import errors
 from sparkneuro.data import store
 from sparkneuro.data.bids import run_key
 from sparkneuro.data.block import flatten_lists, write_block
-from sparkneuro.data.voxel_table import MASK, METADATA, RECEIPTS, Run, VoxelTable
+from sparkneuro.data.receipts import RECEIPTS, write_recipe
+from sparkneuro.data.voxel_table import MASK, METADATA, Run, VoxelTable
 
 COLUMNS = "session string, task string, run string, voxel int, series array<float>, subject string, block int"
 WRITTEN = "subject string, session string, task string, run string, block int, rows long, length int"
@@ -162,9 +163,9 @@ def _clear(path, like):
         if not ours and store.list_files(path, recursive=True):
             raise errors.SettingsError(f"{path}: this folder holds something else than a voxel table; choose another.")
         if store.locate(path)[1] == store.locate(like.path)[1]:
-            raise errors.SettingsError(f"{path}: a voxel table cannot replace the one that it is made from; choose another folder.")
+            raise errors.SettingsError(f"{path}: a voxel table cannot replace the one it is made from; choose another folder.")
         store.delete(path)
-    store.write_bytes(store.join(path, RECEIPTS, "made_from.json"), json.dumps(like.path).encode())
+    write_recipe(path, {"made_from": like.path})
 
 
 def _count_rows(path, run, n_blocks, files):
@@ -173,9 +174,9 @@ def _count_rows(path, run, n_blocks, files):
     n_rows, lengths = sum(file.rows for file in files), {file.length for file in files}
     if n_rows != run.n_voxels or len(set(blocks)) != len(blocks):
         what = "blocks came in pieces" if len(set(blocks)) != len(blocks) else f"{n_rows} rows came"
-        raise errors.FormatError(f"{path}: run {run.key} has {run.n_voxels} rows, but {what}; do not filter or repartition the rows.")
+        raise errors.FormatError(f"{path}: run {run.key} has {run.n_voxels} rows, but {what}; do not filter or repartition them.")
     if len(lengths) > 1:
-        raise errors.FormatError(f"{path}: run {run.key} has series of {len(lengths)} different lengths; they must be equal.")
+        raise errors.FormatError(f"{path}: run {run.key} has series of different lengths, {sorted(lengths)}; they must be equal.")
     length = lengths.pop() if lengths else run.n_scans
     for block in set(range(n_blocks)) - set(blocks):
         write_block(path, run, block, np.empty(0, np.int32), np.empty((0, length), np.float32))

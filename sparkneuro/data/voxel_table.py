@@ -17,14 +17,14 @@ from sparkneuro.data import store
 from sparkneuro.data.bids import run_key
 from sparkneuro.data.block import block_path, read_block, write_block
 from sparkneuro.data.nifti import read_volume
+from sparkneuro.data.receipts import RECEIPTS, receipt_path
 from sparkneuro.errors import FormatError
 
 FORMAT = 1
-__all__ = ["Run", "VoxelTable", "receipt_path", "write_block"]
+__all__ = ["Run", "VoxelTable", "write_block"]
 
 METADATA = "voxel_table.json"
 MASK = "mask.nii.gz"
-RECEIPTS = "_runs"
 
 
 @dataclass(frozen=True)
@@ -253,26 +253,6 @@ class VoxelTable:
         content = {"format": FORMAT, **asdict(self)}
         del content["path"]
         store.write_bytes(store.join(self.path, METADATA), json.dumps(content, indent=1).encode())
-
-
-def receipt_path(table_path, key, ending=".json"):
-    """Tell where a run's receipt is, or what lies beside it.
-
-    Parameters
-    ----------
-    table_path : str
-        Path or URI of the table.
-    key : str
-        The run's key.
-    ending : str
-        ``.json`` or ``_tsnr.nii.gz``.
-
-    Returns
-    -------
-    path : str
-        Path or URI.
-    """
-    return store.join(table_path, RECEIPTS, key + ending)
 
 
 def _refuse_other_folders(path):

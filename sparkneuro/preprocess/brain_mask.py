@@ -38,14 +38,14 @@ def compute_mask(mean_image, affine):
         except ValueError as error:
             raise FormatError(f"no brain can be found in the mean image ({error}); give a mask with --mask FILE.") from error
     if not mask.any():
-        raise FormatError("no brain can be found in the mean image, is it BOLD before detrending? Give a mask with --mask FILE.")
+        raise FormatError("no brain can be found in the mean image; is it detrended? Give a mask with --mask FILE.")
     return mask
 
 
 def vote_mask(votes, n_masks, affine):
     """Keep the voxels that lie in more than half of several masks, and of these the largest connected part.
 
-    As `nilearn.masking.compute_multi_epi_mask` does, from the sum of the masks, so that a thousand of them need no more memory than one.
+    As `nilearn.masking.compute_multi_epi_mask` does, from the sum of the masks, so that a thousand need no more memory than one.
 
     Parameters
     ----------
@@ -68,5 +68,5 @@ def vote_mask(votes, n_masks, affine):
     """
     majority = votes > 0.5 * n_masks
     if not majority.any():
-        raise FormatError("no voxel lies in more than half of the runs' masks; are the runs aligned? Give a mask with --mask FILE.")
+        raise FormatError("no voxel lies in more than half of the runs' masks; are they aligned? Give a mask with --mask FILE.")
     return np.asarray(intersect_masks([make_image(majority, affine)], threshold=0.5, connected=True).dataobj) > 0

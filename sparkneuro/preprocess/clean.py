@@ -1,6 +1,5 @@
-"""Clean BOLD series: nilearn's detrending, filtering, confound regression and z-scoring, called on a strip of voxels at a time."""
+"""Clean BOLD series by nilearn: detrending, filtering, confound regression and z-scoring, of as many voxels as are given."""
 
-import numpy as np
 from nilearn.signal import clean
 
 from sparkneuro.errors import SettingsError
@@ -9,8 +8,8 @@ from sparkneuro.errors import SettingsError
 def clean_bold(bold, t_r, detrend=True, high_pass=None, confounds=None, standardize=True):
     """Detrend, high-pass filter, regress confounds out, and z-score, in this order.
 
-    `nilearn.signal.clean` with a Butterworth filter, as `nilearn.maskers.NiftiMasker` calls it. Every voxel is cleaned by itself, so a run
-    may be cut into strips of voxels.
+    `nilearn.signal.clean` with a Butterworth filter, as `nilearn.maskers.NiftiMasker` calls it. Every voxel is cleaned by
+    itself, so a run may be cut into strips of voxels.
 
     Parameters
     ----------
@@ -39,6 +38,7 @@ def clean_bold(bold, t_r, detrend=True, high_pass=None, confounds=None, standard
 
     Examples
     --------
+    >>> import numpy as np
     >>> bold = np.arange(40.0).reshape(20, 2) + np.random.default_rng(0).normal(size=(20, 2))
     >>> clean_bold(bold, t_r=2.0).std(axis=0, ddof=1).round(6).tolist()
     [1.0, 1.0]
