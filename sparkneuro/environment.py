@@ -7,6 +7,8 @@ Nothing here imports numpy, TensorFlow or pyspark: these libraries read their va
 import os
 from pathlib import Path
 
+from sparkneuro.quiet_import import import_tensorflow_quietly
+
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -21,13 +23,14 @@ FORWARDED_VARIABLES = ("OPENBLAS_CORETYPE", "KERAS_BACKEND", "TF_ENABLE_ONEDNN_O
 
 
 def prepare_environment():
-    """Set the variables that must stand before numpy, TensorFlow or pyspark are loaded.
+    """Set what must stand before numpy, TensorFlow or pyspark are loaded.
 
     Only what the user has not set. The BLAS kernel is left to OpenBLAS, which recognises the processor by itself; a variable that
     holds it back (``OPENBLAS_CORETYPE``) is the user's, and `sparkneuro doctor` names it.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    import_tensorflow_quietly()
 
 
 def executor_environment(n_threads):

@@ -137,6 +137,8 @@ def spark_configuration(master, app_name, cores_per_task, config, submitted):
     if is_local(master):
         # A laptop without network, or with a name that resolves nowhere, still reaches itself.
         defaults |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+        if Path(__file__).is_file():  # not within an archive that spark-submit ships
+            defaults["spark.python.daemon.module"] = "sparkneuro.worker_daemon"
         if "SPARK_LOCAL_DIRS" not in os.environ:
             defaults["spark.local.dir"] = tempfile.gettempdir()
     kept = {name: value for name, value in submitted.items() if name in defaults and name != "spark.app.name"}
