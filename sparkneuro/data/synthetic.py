@@ -81,7 +81,7 @@ def haemodynamic_response(step, length=32.0):
     Examples
     --------
     >>> response = haemodynamic_response(0.1)
-    >>> 4.5 < response.argmax() * 0.1 < 6.0
+    >>> bool(4.5 < response.argmax() * 0.1 < 6.0)
     True
     """
     time = np.arange(0, length, step)
