@@ -1,6 +1,5 @@
 """The bytes of a file, gunzipped when they are compressed, read once and forward, and hashed as they lie on the disk."""
 
-import gzip
 import hashlib
 import zlib
 
@@ -8,13 +7,13 @@ from sparkneuro.data import store
 from sparkneuro.errors import FormatError
 
 try:  # decompresses twice as fast as the standard library
-    from isal import igzip, isal_zlib
-
-    _open_gzip, _DAMAGED = igzip.IGzipFile, (OSError, zlib.error, isal_zlib.error)
+    from isal import isal_zlib as gzip_library
 except ImportError:
-    _open_gzip, _DAMAGED = gzip.GzipFile, (OSError, zlib.error)
+    gzip_library = zlib
 
 GZIP_MAGIC = b"\x1f\x8b"
+_WITH_GZIP_HEADER = 31
+_PIECE = 1 << 17
 
 
 class ByteStream:
@@ -51,7 +50,7 @@ class ByteStream:
             self.close()
             raise FormatError(f"{path}: the file is empty; is the download complete?")
         self.compressed = start == GZIP_MAGIC
-        self._stream = _open_gzip(fileobj=self._file, mode="rb") if self.compressed else self._file
+        self._stream = _Gunzip(self._file) if self.compressed else self._file
 
     def __enter__(self):
         return self
@@ -107,9 +106,7 @@ class ByteStream:
         while filled < len(view):
             try:
                 n_read = self._stream.readinto(view[filled:])
-            except EOFError:
-                n_read = 0
-            except _DAMAGED as error:
+            except (zlib.error, gzip_library.error) as error:
                 raise self._damaged(error) from error
             if not n_read:
                 break
@@ -131,19 +128,45 @@ class ByteStream:
             When the checksum differs, or the file ends before it.
         """
         rest = bytearray(1 << 16)
-        try:
-            while self._stream.readinto(rest):
-                pass
-        except EOFError as error:
-            raise FormatError(f"{self.path}: the file ends before its gzip checksum; is the download complete?") from error
-        except _DAMAGED as error:
-            raise self._damaged(error) from error
-        while self._file.read(1 << 20):
+        while self.read_into(rest):
+            pass
+        if self.compressed and not self._stream.complete:
+            raise FormatError(f"{self.path}: the file ends before its gzip checksum; is the download complete?")
+        while self._file.read(_PIECE):
             pass
         return self._file.sha256.hexdigest()
 
     def _damaged(self, error):
         return FormatError(f"{self.path}: the compressed data are damaged ({error}); copy or download the file again.")
+
+
+class _Gunzip:
+    """Decompress a file of one or more gzip members; a file that is cut off gives all that it still holds."""
+
+    def __init__(self, file):
+        self.complete = False
+        self._file = file
+        self._start_member(b"")
+
+    def readinto(self, view):
+        while not self.complete:
+            waiting = self._waiting or self._file.read(_PIECE)
+            content = self._member.decompress(waiting, len(view)) if waiting else b""
+            self._waiting = self._member.unconsumed_tail
+            if self._member.eof:  # its checksum was right
+                following = self._member.unused_data
+                if len(following) < len(GZIP_MAGIC):
+                    following += self._file.read(_PIECE)
+                self.complete = not following.startswith(GZIP_MAGIC)  # zeros and the like may follow the last member
+                self._start_member(following)
+            if content or not waiting:
+                view[: len(content)] = content
+                return len(content)
+        return 0
+
+    def _start_member(self, waiting):
+        self._member = gzip_library.decompressobj(wbits=_WITH_GZIP_HEADER)
+        self._waiting = waiting
 
 
 class _HashingFile:

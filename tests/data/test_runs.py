@@ -1,0 +1,82 @@
+import json
+
+import numpy as np
+import pytest
+
+from sparkneuro.data.runs import find_runs
+from sparkneuro.errors import FormatError, SettingsError
+
+
+def test_runs_are_described_by_header_and_name(write_bold, tmp_path, affine):
+    write_bold("sub-02_ses-b_task-rest_run-1_space-MNI_bold.nii.gz")
+    write_bold("sub-01_task-motor_space-MNI_bold.nii")
+    first, second = find_runs([str(tmp_path)])
+    assert (first.key, second.key) == ("sub-01_task-motor", "sub-02_ses-b_task-rest_run-1")
+    assert (second.subject, second.session, second.task, second.run, second.space) == ("02", "b", "rest", "1", "MNI")
+    assert (first.shape, first.n_scans, first.t_r) == ((5, 6, 4), 7, 2.5)
+    assert first.size == (tmp_path / "sub-01_task-motor_space-MNI_bold.nii").stat().st_size
+    np.testing.assert_allclose(first.affine, affine)
+
+
+@pytest.mark.parametrize(
+    ("filters", "keys"),
+    [
+        ({"subjects": ["sub-02"]}, ["sub-02_task-a", "sub-02_task-b"]),
+        ({"subjects": ["01"], "tasks": ["a"]}, ["sub-01_task-a"]),
+        ({"tasks": ["task-b"]}, ["sub-02_task-b"]),
+    ],
+)
+def test_filters_keep_the_labels_that_are_named(write_bold, tmp_path, filters, keys):
+    for name in ("sub-01_task-a", "sub-02_task-a", "sub-02_task-b"):
+        write_bold(f"{name}_bold.nii.gz")
+    assert [run.key for run in find_runs([str(tmp_path)], **filters)] == keys
+
+
+def test_two_spaces_of_one_run_need_a_choice(write_bold, tmp_path):
+    for space in ("MNI", "T1w"):
+        write_bold(f"sub-01_task-a_space-{space}_desc-preproc_bold.nii.gz")
+    with pytest.raises(FormatError, match="are both run sub-01_task-a; choose with --space"):
+        find_runs([str(tmp_path)])
+    assert find_runs([str(tmp_path)], space="T1w")[0].space == "T1w"
+    with pytest.raises(SettingsError, match="no BOLD file is left"):
+        find_runs([str(tmp_path)], space="native")
+
+
+def test_the_sidecars_repetition_time_goes_before_the_headers_and_the_given_one_before_both(write_bold, tmp_path):
+    path = write_bold()[0]
+    (tmp_path / "sub-01_task-rest_bold.json").write_text(json.dumps({"RepetitionTime": 1.5}))
+    assert find_runs([path])[0].t_r == 1.5
+    assert find_runs([path], t_r=0.8)[0].t_r == 0.8
+
+
+@pytest.mark.parametrize(
+    ("header", "sidecar", "message"),
+    [
+        (0, None, "repetition time is missing or 0 in the header.*--t-r SECONDS"),
+        (2, {"RepetitionTime": 0}, "must be above 0 and at most 60 s; got 0"),
+        (2, {"RepetitionTime": "2 s"}, "got '2 s'"),
+        (2000, None, "got 2000"),
+    ],
+)
+def test_a_repetition_time_that_makes_no_sense_is_refused_with_the_remedy(write_bold, tmp_path, header, sidecar, message):
+    path = write_bold(t_r=header)[0]
+    if sidecar:
+        (tmp_path / "sub-01_task-rest_bold.json").write_text(json.dumps(sidecar))
+    with pytest.raises(FormatError, match=message):
+        find_runs([path])
+
+
+def test_runs_on_different_grids_are_refused(write_bold, tmp_path):
+    write_bold("sub-01_task-a_bold.nii.gz")
+    write_bold("sub-02_task-a_bold.nii.gz", shape=(6, 5, 4, 7))
+    with pytest.raises(FormatError, match=r"sub-02.*grid is \(6, 5, 4\), that of .*sub-01.* is \(5, 6, 4\); resample"):
+        find_runs([str(tmp_path)])
+
+
+def test_asking_for_confounds_checks_them_at_once(write_bold, tmp_path):
+    path = write_bold()[0]
+    with pytest.raises(FormatError, match="no sub-01_task-rest_desc-confounds_timeseries.tsv beside it"):
+        find_runs([path], confounds=["csf"])
+    table = tmp_path / "sub-01_task-rest_desc-confounds_timeseries.tsv"
+    table.write_text("csf\n" + "1.5\n" * 7)
+    assert find_runs([path], confounds=["csf"])[0].confounds == str(table)
