@@ -134,7 +134,8 @@ class ShardClient:
         except flight.FlightUnauthenticatedError as error:
             raise TrainingError(f"{self._name} belongs to another run: it does not accept this run's token.") from error
         except (flight.FlightError, StopIteration, OSError) as error:
-            raise TrainingError(f"{self._name} cannot be reached: {str(error).splitlines()[0]}") from error
+            cause = str(error).partition(". gRPC client debug context")[0].splitlines()[0]
+            raise TrainingError(f"{self._name} cannot be reached: {cause}") from error
 
     def _checked(self, answer):
         if "error" in answer:

@@ -40,7 +40,7 @@ class TrainingWatch:
         """
         # The first rows come late (Spark and Keras start), and would spoil the estimate of the time left.
         if self._bar.n == 0 and status["rows"]:
-            self._bar.start_t = self._bar.last_print_t = self._bar._time()
+            self._bar.unpause()
         self._bar.update(status["rows"] - self._bar.n)
         if status["loss"] is not None:
             self._bar.set_postfix_str(f"loss {status['loss']:.4g}, staleness <= {status['staleness_max']}", refresh=False)

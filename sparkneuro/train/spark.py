@@ -239,6 +239,7 @@ def run_workers(dataframe, plan, servers, timeout_s, watch=None, gradients_of=ma
         except Exception as error:  # Spark reports a cancelled job by many types; the watcher knows why.
             if failures:
                 raise failures[0] from error
+            servers.check_alive()  # a worker may miss a dead server before the watcher does
             raise
         finally:
             spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
