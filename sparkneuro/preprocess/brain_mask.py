@@ -31,6 +31,9 @@ def compute_mask(mean_image, affine):
     FormatError
         When there is nothing to be told from background.
     """
+    finite = mean_image[np.isfinite(mean_image)]
+    if not finite.size or finite.min() == finite.max():
+        raise FormatError("no brain can be found in the mean image: it is the same everywhere; give a mask with --mask FILE.")
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("always")  # nilearn warns of an empty mask; we raise
         try:

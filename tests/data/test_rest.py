@@ -9,7 +9,7 @@ from sparkneuro.errors import FormatError, SettingsError, StorageError
 
 CONTENTS = {"sub-01/func/sub-01_task-rest_bold.nii.gz": b"bold", "sub-01/func/sub-01_task-rest_desc-brain_mask.nii.gz": b"mask"}
 FILES = {
-    name: (f"inner/{number}.nii.gz", hashlib.sha256(content).hexdigest()) for number, (name, content) in enumerate(CONTENTS.items())
+    name: (f"inner/{number}.nii.gz", hashlib.sha256(CONTENTS[name]).hexdigest()) for number, name in enumerate(CONTENTS)
 }
 
 
