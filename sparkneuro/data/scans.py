@@ -47,6 +47,9 @@ def read_blocks(header, stream, n_bytes=BLOCK_BYTES):
 def read_masked_series(path, mask):
     """Read the BOLD series of a mask's voxels: one forward pass, in the memory of the result and one block of scans.
 
+    ``bold = baseline + deviation``. A scanner's values have a large offset (35,000, say, around which they change by 200),
+    where float32 is good to 1e-5 of the change only; as deviations from the first scan it is good to 1e-7.
+
     Parameters
     ----------
     path : str
@@ -56,8 +59,10 @@ def read_masked_series(path, mask):
 
     Returns
     -------
-    series : ndarray of shape (n_scans, n_voxels), float32
-        BOLD signal, scaled as the header says, in the unit of the file.
+    baseline : ndarray of shape (n_voxels,), float64
+        BOLD signal of the first scan, scaled as the header says, in the unit of the file.
+    deviation : ndarray of shape (n_scans, n_voxels), float32
+        What each scan has above it.
     sha256 : str
         Of the file as it is stored.
 
@@ -70,12 +75,14 @@ def read_masked_series(path, mask):
         header = check_bold(parse_header(stream))
         check_grid(header, mask.shape)
         places = np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
-        series = np.empty((header.shape[3], len(places)), np.float32)
-        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, and is counted as such later
+        baseline, deviation = None, np.empty((header.shape[3], len(places)), np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinity stays infinite or becomes NaN, and is counted later
             for first, block in read_blocks(header, stream):
                 for scan, stored in enumerate(block, start=first):
-                    series[scan] = header.scale(stored[places])
-        return series, stream.finish()
+                    values = header.scale(stored[places]).astype(np.float64, copy=False)
+                    baseline = values if baseline is None else baseline
+                    np.subtract(values, baseline, out=deviation[scan], casting="same_kind")
+        return baseline, deviation, stream.finish()
 
 
 def read_mean_image(path):

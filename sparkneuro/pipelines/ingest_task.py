@@ -79,7 +79,7 @@ def ingest_run(job):
     mask = read_volume(job["mask"])[0] != 0 if job["mask"] else table_mask
     n_blocks = -(-int(table_mask.sum()) // job["block_size"])
     try:
-        series, sha256 = read_masked_series(source.path, mask)
+        *series, sha256 = read_masked_series(source.path, mask)
         voxels = np.flatnonzero(mask[table_mask]).astype(np.int32)
         quality = _write_blocks(job, source, series, voxels, n_blocks)
         run, lists = _describe(source, sha256, voxels, quality)
@@ -97,7 +97,8 @@ def ingest_run(job):
 
 def _write_blocks(job, source, series, voxels, n_blocks):
     """Clean and write block by block; return non_finite, constant and tsnr of all voxels, in the run's order."""
-    recipe, n_scans = job["recipe"], len(series)
+    recipe, (baseline, deviation) = job["recipe"], series
+    n_scans = len(deviation)
     confounds = read_confounds(source.confounds, recipe["confounds"], n_scans) if source.confounds else None
     clean = {key: recipe[key] for key in ("detrend", "high_pass", "standardize")}
     quality = np.zeros(len(voxels), bool), np.zeros(len(voxels), bool), np.zeros(len(voxels), np.float32)
@@ -106,7 +107,8 @@ def _write_blocks(job, source, series, voxels, n_blocks):
         rows, n_rows = np.empty((stop - start, n_scans), np.float32), 0
         for left in range(start, stop, STRIP):
             strip = slice(left, min(stop, left + STRIP))
-            cleaned, *found = _clean_strip(series[:, strip].astype(np.float64), source.t_r, confounds, clean)
+            bold = deviation[:, strip] + baseline[strip]
+            cleaned, *found = _clean_strip(bold, source.t_r, confounds, clean)
             for whole, part in zip(quality, found, strict=True):
                 whole[strip] = part
             rows[n_rows : n_rows + cleaned.shape[1]] = cleaned.T

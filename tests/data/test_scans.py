@@ -23,9 +23,11 @@ def mask():
 @pytest.mark.parametrize("slope", [None, 0.37])
 def test_masked_series_are_those_of_nibabel_for_every_type(write_bold, mask, dtype, slope):
     path, theirs = write_bold(dtype=np.dtype(dtype), slope=slope)
-    series, sha256 = scans.read_masked_series(path, mask)
-    assert series.dtype == np.float32 and series.flags.c_contiguous
-    np.testing.assert_array_equal(series, theirs.get_fdata()[mask].T.astype(np.float32))
+    baseline, deviation, sha256 = scans.read_masked_series(path, mask)
+    expected = theirs.get_fdata()[mask].T
+    assert (baseline.dtype, deviation.dtype) == (np.float64, np.float32) and deviation.flags.c_contiguous
+    np.testing.assert_array_equal(baseline, expected[0])
+    np.testing.assert_array_equal(deviation, (expected - expected[0]).astype(np.float32))
     assert sha256 == hashlib.sha256(open(path, "rb").read()).hexdigest()
 
 
@@ -34,7 +36,15 @@ def test_masked_series_are_those_of_nibabel_for_every_type(write_bold, mask, dty
 )
 def test_every_kind_of_file_gives_the_same_series(write_bold, mask, name, image):
     path, theirs = write_bold(name, image=image)
-    np.testing.assert_array_equal(scans.read_masked_series(path, mask)[0], theirs.get_fdata()[mask].T)
+    baseline, deviation, _ = scans.read_masked_series(path, mask)
+    np.testing.assert_array_equal(baseline + deviation, theirs.get_fdata()[mask].T)
+
+
+def test_a_large_offset_does_not_cost_precision(tmp_path, affine, mask):
+    values = 1e6 + np.random.default_rng(0).normal(size=(5, 6, 4, 7))
+    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "offset.nii")
+    baseline, deviation, _ = scans.read_masked_series(str(tmp_path / "offset.nii"), mask)
+    np.testing.assert_allclose(baseline + deviation - 1e6, values[mask].T - 1e6, atol=1e-6)
 
 
 @pytest.mark.parametrize("n_bytes", [1, 5 * 6 * 4 * 2, 3 * 5 * 6 * 4 * 2, 1 << 30])
@@ -83,7 +93,7 @@ def test_a_volume_is_not_a_run_and_a_mask_must_fit(write_bold, mask):
 
 
 def test_float64_beyond_float32_becomes_infinite_without_a_warning(tmp_path, affine):
-    values = np.full((2, 3, 4, 5), 1e300)
+    values = np.arange(120).reshape(2, 3, 4, 5) * 1e300
     nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "big.nii")
     assert read_header(tmp_path / "big.nii").dtype == np.float64
-    assert np.isinf(scans.read_masked_series(str(tmp_path / "big.nii"), np.ones((2, 3, 4), bool))[0]).all()
+    assert np.isinf(scans.read_masked_series(str(tmp_path / "big.nii"), np.ones((2, 3, 4), bool))[1][1:]).all()
