@@ -191,6 +191,9 @@ def _configure_logging(level):
     known = {"warn": logging.WARNING, "off": logging.CRITICAL + 1}
     number = known.get(level.lower(), logging.getLevelName(level.upper()))
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        # The bridge to the JVM logs, through the root logger, each call that Ctrl-C cut short.
+        handler.addFilter(lambda record: "py4j" not in record.pathname)
     logging.getLogger("sparkneuro").setLevel(number if isinstance(number, int) else logging.WARNING)
 
 

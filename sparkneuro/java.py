@@ -143,7 +143,7 @@ def _candidates():
 
 def _write_wrapper(script, name):
     """Write the wrapper once per user and Java; another process that writes the same one does no harm."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparkneuro"
+    cache = Path(os.environ.get("SPARKNEURO_CACHE") or _home_cache())
     # Second choice: a private folder of this process, for a home that is read-only or full.
     for folder in (lambda: cache, _temporary_folder):
         try:
@@ -164,3 +164,7 @@ def _temporary_folder():
     folder = Path(tempfile.mkdtemp(prefix="sparkneuro-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def _home_cache():
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparkneuro"

