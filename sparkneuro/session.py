@@ -141,7 +141,7 @@ def spark_configuration(master, app_name, cores_per_task, config, submitted):
             defaults["spark.python.daemon.module"] = "sparkneuro.worker_daemon"
         if "SPARK_LOCAL_DIRS" not in os.environ:
             defaults["spark.local.dir"] = tempfile.gettempdir()
-    kept = {name: value for name, value in submitted.items() if name in defaults and name != "spark.app.name"}
+    kept = {name: value for name, value in submitted.items() if name in defaults}
     return {**defaults, **kept, **config, "spark.master": master}
 
 

@@ -41,8 +41,9 @@ def test_the_environment_names_the_master_where_the_caller_does_not(plain_enviro
 def test_spark_submit_keeps_its_master_and_its_properties(plain_environment):
     plain_environment.setenv("PYSPARK_GATEWAY_PORT", "1")
     plain_environment.setenv("SPARK_MASTER", "spark://elsewhere:7077")
-    properties = configuration(submitted={"spark.master": "yarn", "spark.speculation": "true"})
-    assert properties["spark.master"] == "yarn"
+    submitted = {"spark.master": "yarn", "spark.speculation": "true", "spark.app.name": "given"}
+    properties = configuration(submitted=submitted)
+    assert (properties["spark.master"], properties["spark.app.name"]) == ("yarn", "given")
     assert properties["spark.speculation"] == "true"
 
 
