@@ -83,8 +83,10 @@ def stop_session(spark):
         The session. Under ``spark-submit`` the JVM is not ours and stays.
     """
     gateway = spark.sparkContext._gateway
-    spark.stop()
     process = getattr(gateway, "proc", None)
+    if process is not None and "SPARKNEURO_LOG" not in os.environ:
+        spark.sparkContext.setLogLevel("OFF")  # tasks that an interrupt has cut short complain while Spark stops
+    spark.stop()
     if process is None:
         return
     context_class = require("pyspark", "spark").SparkContext

@@ -222,7 +222,7 @@ def _train(paths, settings, spark):
     _remove(paths.features)
     paths.report.unlink(missing_ok=True)
     n_workers = min(2, spark.sparkContext.defaultParallelism)
-    _say(3, f"train dca: Downpour SGD, {n_workers} workers, {settings.epochs} epochs")
+    _say(3, f"train dca: Downpour SGD; workers: {n_workers}, epochs: {settings.epochs}")
     result = job.run(
         job.Settings(
             table=str(paths.table), output=str(paths.model), workers=n_workers, epochs=settings.epochs, overwrite=True
