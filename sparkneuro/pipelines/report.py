@@ -122,7 +122,7 @@ def build_sections(spark, table, record, packed, features=None):
         sections.describe_data([asdict(run) for run in table.runs], table.steps, mask, affine, _mean_tsnr(table), unit),
         sections.describe_training(record),
         sections.describe_reconstructions(examples, rows.correlation[evaluation.measured], evaluation.which, t_r, unit),
-        sections.describe_filters(np.array(model.encoder.convolutions[0].kernel)[:, 0], t_r),
+        sections.describe_filters(model.encoder.convolutions[0].get_weights()[0][:, 0], t_r),
         sections.describe_map(error_map, covered, mask, affine, len(table.runs), _square(unit)),
         sections.describe_errors(table_rows, pca_errors, levels, evaluation.which, evaluation.fitted_on, _square(unit)),
     ]

@@ -5,7 +5,8 @@ from io import BytesIO
 import numpy as np
 from matplotlib.figure import Figure
 
-N_SLICES = 12
+N_SLICES = 18
+OUTSIDE, EMPTY = 0.95, 0.7  # grey of what is not in the mask, and of what is but has no value
 
 
 def orient(volume, affine):
@@ -63,9 +64,9 @@ def draw_slices(volume, mask, affine, label, colours="viridis", limits=None, out
     limits : tuple of 2 float or None
         Values of the first and last colour; the 2nd and 98th percentile inside the mask when absent.
     outline : ndarray of shape (x, y, z), bool, or None
-        What is grey under the map; `mask` when absent.
+        What is dark grey where the map is not drawn; `mask` when absent.
     n_slices : int
-        Slices at most, evenly over the mask.
+        Slices at most, at one distance from each other.
 
     Returns
     -------
@@ -91,11 +92,11 @@ def draw_slices(volume, mask, affine, label, colours="viridis", limits=None, out
     for panel, place in zip(panels, chosen, strict=False):
         window = (columns, rows, place)
         aspect = sizes[1] / sizes[0]
-        panel.imshow(np.where(inside[window], np.nan, 0.0).T, cmap="gray", vmin=-12, vmax=1, origin="lower", aspect=aspect)
+        panel.imshow(np.where(inside[window], EMPTY, OUTSIDE).T, cmap="gray", vmin=0, vmax=1, origin="lower", aspect=aspect)
         image = panel.imshow(
             values[window].T, cmap=colours, vmin=low, vmax=high, origin="lower", aspect=aspect, interpolation="nearest"
         )
-        panel.set_title(f"z = {_height(turned, inside, place):.0f} mm", fontsize=8, pad=2)
+        panel.set_title(f"z = {_height(turned, inside, place):.0f} mm".replace("-", "−"), fontsize=8, pad=2)
     for x, side in ((0.02, "L"), (0.98, "R")):
         panels[0].text(x, 0.02, side, transform=panels[0].transAxes, fontsize=8, ha="left" if side == "L" else "right")
     bar = figure.colorbar(image, ax=list(panels), shrink=0.9, pad=0.01, aspect=30, extend="both" if limits is None else "neither")
@@ -119,9 +120,9 @@ def _choose_slices(inside, n_slices):
     heights = np.flatnonzero(inside.any(axis=(0, 1)))
     if not heights.size:
         return np.array([inside.shape[2] // 2])
-    # Half a step in from both ends, where a brain has only a few voxels.
-    places = np.linspace(heights[0], heights[-1], 2 * min(n_slices, heights.size) + 1)[1::2]
-    return np.unique(np.rint(places).astype(int))
+    step = -(-heights.size // n_slices)
+    # Centred: the top and the bottom of a brain lose equally much.
+    return heights[(heights.size - 1) % step // 2 :: step]
 
 
 def _crop(inside):

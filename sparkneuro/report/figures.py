@@ -43,6 +43,7 @@ def draw_losses(history, series_length):
             panel.set_xlabel(label)
             panel.set_ylim(bottom=0)
         panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+        panels[1].set_xlim(left=0)
         panels[0].set_ylabel("loss of a series")
         panels[1].legend(fontsize=8)
         return _to_svg(figure)
@@ -173,7 +174,10 @@ def draw_errors(pca_errors, levels, unit):
         for share, name in ((4, "T/4"), (2, "T/2")):
             place = n_scans // share
             panel.plot(place, pca_errors[place], "o", color=BLUE, ms=5)
-            panel.annotate(name, (place, pca_errors[place]), textcoords="offset points", xytext=(5, 5), fontsize=8)
+            panel.annotate(
+                name, (place, pca_errors[place]), textcoords="offset points", xytext=(-8, -12), fontsize=8, ha="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+            )
         for (name, level), (colour, dashes) in zip(levels.items(), ((ORANGE, "-"), (GREEN, "--")), strict=False):
             panel.axhline(level, color=colour, ls=dashes, lw=1.6, label=name)
         panel.set_xlabel("principal components")

@@ -98,7 +98,8 @@ def table(columns, rows):
     html : str
         The element, which scrolls sideways when the page is narrow.
     """
-    numeric = [all(_is_number(row[place]) or row[place] is None for row in rows) for place in range(len(columns))]
+    cells = [[row[place] for row in rows if row[place] is not None] for place in range(len(columns))]
+    numeric = [bool(column) and all(map(_is_number, column)) for column in cells]
     sides = [' class="number"' if right else "" for right in numeric]
     head = "".join(f"<th{side}>{escape(column)}</th>" for side, column in zip(sides, columns, strict=True))
     lines = [[f"<td{side}>{format_value(cell)}</td>" for side, cell in zip(sides, row, strict=True)] for row in rows]
