@@ -28,7 +28,7 @@ class TrainingWatch:
     def __init__(self, n_rows, validate=None, show=True):
         self.history = []
         self._validate = validate
-        self._bar = tqdm(total=n_rows, unit="series", unit_scale=True, desc="train", disable=not show, smoothing=0.1)
+        self._bar = tqdm(total=n_rows, unit="series", unit_scale=True, desc="workers start", disable=not show, smoothing=0.1)
 
     def __call__(self, status):
         """Take in a status.
@@ -41,6 +41,7 @@ class TrainingWatch:
         # The first rows come late (Spark and Keras start), and would spoil the estimate of the time left.
         if self._bar.n == 0 and status["rows"]:
             self._bar.unpause()
+            self._bar.set_description_str("train", refresh=False)
         self._bar.update(status["rows"] - self._bar.n)
         if status["loss"] is not None:
             self._bar.set_postfix_str(f"loss {status['loss']:.4g}, staleness <= {status['staleness_max']}", refresh=False)

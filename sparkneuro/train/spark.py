@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import pyarrow as pa
 from pyspark import TaskContext
 
@@ -107,7 +108,11 @@ def make_gradients(plan):
     from sparkneuro.train.architecture import build_model
     from sparkneuro.train.gradients import TensorFlowGradients
 
-    return TensorFlowGradients(build_model(plan.model), plan.series_length)
+    gradients = TensorFlowGradients(build_model(plan.model), plan.series_length)
+    # Tracing and compiling take seconds. Done after the first pull, they would make the first gradient of a late worker
+    # dozens of versions old.
+    gradients.compute(np.zeros(plan.n_values, np.float32), np.zeros((2, plan.series_length), np.float32))
+    return gradients
 
 
 def train_task(batches, plan, gradients_of=make_gradients):

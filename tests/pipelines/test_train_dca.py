@@ -1,0 +1,193 @@
+"""The command as a whole, on a small synthetic table: choices without Spark, trainings with it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras", reason="needs the keras extra")
+
+from sparkneuro.data.nifti import write_volume  # noqa: E402
+from sparkneuro.data.voxel_table import Run, VoxelTable, write_block  # noqa: E402
+from sparkneuro.errors import FormatError, SettingsError  # noqa: E402
+from sparkneuro.pipelines import train_dca, transform  # noqa: E402
+from sparkneuro.pipelines.train_dca import Settings, choose_series_length  # noqa: E402
+from sparkneuro.train.model_folder import read_model_bytes, read_record, unpack_model  # noqa: E402
+
+
+def write_table(path, lengths=(20, 20, 20), n_voxels=70, block_size=32):
+    """A table of one run a length: sines with noise, in three blocks, the last of them partial."""
+    rng = np.random.default_rng(0)
+    runs = []
+    for number, n_scans in enumerate(lengths, start=1):
+        run = Run(f"0{number}", "", "rest", "", n_scans, 2.0, "", "", n_voxels)
+        phases, speeds = rng.uniform(0, 6, (n_voxels, 1)), rng.uniform(0.2, 0.6, (n_voxels, 1))
+        series = np.sin(np.arange(n_scans) * speeds + phases) * 1.4 + 0.1 * rng.standard_normal((n_voxels, n_scans))
+        for block, start in enumerate(range(0, n_voxels, block_size)):
+            voxel = np.arange(start, min(start + block_size, n_voxels), dtype=np.int32)
+            write_block(path, run, block, voxel, series[voxel].astype(np.float32))
+        runs.append(run)
+    shape = (7, 5, 2)
+    write_volume(f"{path}/mask.nii.gz", np.ones(shape, np.uint8), np.eye(4))
+    table = VoxelTable(path, "native", np.eye(4).tolist(), shape, tuple(runs), block_size, n_voxels, (), "z-score")
+    table.save()
+    return table
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return write_table(str(tmp_path_factory.mktemp("table") / "sines.voxels"))
+
+
+def settings_for(table, tmp_path, **options):
+    chosen = {"preset": "tiny", "epochs": 3, "batch_size": 16, "progress": False, "learning_rate": 0.1, **options}
+    return Settings(table.path, output=str(tmp_path / "tiny.model"), **chosen)
+
+
+def test_runs_of_unequal_length_need_a_series_length(tmp_path):
+    table = write_table(str(tmp_path / "t.voxels"), lengths=(20, 24, 20))
+    with pytest.raises(SettingsError, match="--series-length must say .*got runs 2 of 20 scans, 1 of 24 scans"):
+        train_dca.run(settings_for(table, tmp_path, standalone=True), None)
+    assert not (tmp_path / "tiny.model").exists()
+
+
+def test_cropping_and_padding_are_said(caplog):
+    table = SimpleNamespace(runs=[SimpleNamespace(n_scans=n) for n in (20, 24, 20, 22)])
+    assert choose_series_length(table, 22) == 22
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        "2 runs of 20 scans are padded with zeros at their end to 22 scans.",
+        "1 runs of 24 scans are cropped at their end to 22 scans.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "options, match",
+    [
+        ({"epochs": 0}, "--epochs must be a whole number of at least 1; got 0"),
+        ({"batch_size": 0}, "--batch-size must be"),
+        ({"workers": 0}, "--workers must be"),
+        ({"learning_rate": 0.0}, "--learning-rate must be a number above 0"),
+        ({"precision": "float8"}, "--precision must be one of float32, mixed_bfloat16; got 'float8'"),
+        ({"series_length": 4}, "--series-length must be a whole number of at least 16; got 4"),
+        ({"validation_subjects": ("77",)}, "must be subjects of the table"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_before_anything_is_written(table, tmp_path, options, match):
+    with pytest.raises(SettingsError, match=match):
+        train_dca.run(settings_for(table, tmp_path, standalone=True, **options), None)
+    assert not (tmp_path / "tiny.model").exists()
+
+
+def test_a_folder_that_is_no_table_is_refused(tmp_path):
+    with pytest.raises(FormatError, match="not a voxel table"):
+        train_dca.run(Settings(str(tmp_path), standalone=True), None)
+
+
+def test_standalone_training_learns_and_leaves_a_model(table, tmp_path):
+    result = train_dca.run(settings_for(table, tmp_path, standalone=True, epochs=8), None)
+    record = read_record(result["model"])
+    losses = [epoch["loss"] for epoch in record["history"]]
+    assert len(losses) == 8 and losses[-1] < 0.7 * losses[0]
+    assert (record["n_training_series"], record["n_validation_series"]) == (140, 70)
+    assert record["split"]["kind"] == "runs" and record["mode"] == "standalone"
+    model = unpack_model(read_model_bytes(result["model"]))
+    run = table.find_run(record["split"]["validation"][0])
+    held_out = np.concatenate([table.read_block(run, block)[1] for block in range(table.n_blocks)])
+    assert record["history"][-1]["validation_loss"] == pytest.approx(model.evaluate(held_out, held_out, verbose=0), rel=1e-4)
+
+
+def test_a_model_is_not_replaced_unless_allowed(table, tmp_path):
+    settings = settings_for(table, tmp_path, standalone=True, epochs=1)
+    train_dca.run(settings, None)
+    with pytest.raises(SettingsError, match="tiny.model exists already; name another --output, or give --overwrite"):
+        train_dca.run(settings, None)
+    train_dca.run(settings_for(table, tmp_path, standalone=True, epochs=2, overwrite=True), None)
+    assert len(read_record(str(tmp_path / "tiny.model"))["history"]) == 2
+
+
+def test_mixed_precision_reaches_the_layers_and_nothing_else(table, tmp_path):
+    before = keras.config.dtype_policy()
+    train_dca.run(settings_for(table, tmp_path, standalone=True, epochs=1, precision="mixed_bfloat16"), None)
+    model = unpack_model(read_model_bytes(str(tmp_path / "tiny.model")))
+    assert model.encoder.convolutions[0].compute_dtype == "bfloat16"
+    assert keras.config.dtype_policy() == before
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    "options", [{}, {"servers": 2, "push": 3, "fetch": 3, "warmup_steps": 2, "validation_subjects": ("02",)}]
+)
+def test_training_on_spark_and_transforming(spark, table, tmp_path, options):
+    result = train_dca.run(settings_for(table, tmp_path, epochs=8, **options), spark)
+    record = read_record(result["model"])
+    losses = [epoch["loss"] for epoch in record["history"]]
+    assert len(losses) == 8 and losses[-1] < 0.8 * losses[0]
+    assert (record["n_training_series"], record["n_validation_series"], record["mode"]) == (140, 70, "downpour")
+    assert all(epoch["staleness_max"] >= 0 for epoch in record["history"])
+
+    output = str(tmp_path / "h.voxels")
+    transform.run(transform.Settings(table.path, model=result["model"], output=output), spark)
+    features = VoxelTable.open(output)
+    assert (features.units, [run.key for run in features.runs]) == ("feature", [run.key for run in table.runs])
+    model = unpack_model(read_model_bytes(result["model"]))
+    for run in features.runs:
+        for block in range(table.n_blocks):
+            voxel, series = table.read_block(run, block)
+            voxel_again, h = features.read_block(run, block)
+            np.testing.assert_array_equal(voxel, voxel_again)
+            np.testing.assert_allclose(h, model.encoder.predict(series, verbose=0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.engine
+def test_runs_are_cropped_and_padded_on_spark(spark, tmp_path):
+    table = write_table(str(tmp_path / "t.voxels"), lengths=(20, 24))
+    result = train_dca.run(settings_for(table, tmp_path, epochs=1, series_length=22, validation_fraction=0.0), spark)
+    assert read_record(result["model"])["series_length"] == 22
+    output = str(tmp_path / "h.voxels")
+    transform.run(transform.Settings(table.path, model=result["model"], output=output), spark)
+    assert [run.n_scans for run in VoxelTable.open(output).runs] == [22, 22]
+
+
+@pytest.mark.engine
+def test_ctrl_c_during_training_leaves_nothing(tmp_path):
+    table = write_table(str(tmp_path / "t.voxels"))
+    output = tmp_path / "tiny.model"
+    words = ["train", "dca", table.path, "--preset", "tiny", "--epochs", "100000", "--output", str(output)]
+    with open(tmp_path / "stderr", "w+") as errors:
+        command = [sys.executable, "-c", "import sys; from sparkneuro.cli import main; sys.exit(main())", *words]
+        process = subprocess.Popen(command, stderr=errors, stdout=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + 120
+        while "staleness" not in (said := (tmp_path / "stderr").read_text()) and time.monotonic() < deadline:
+            assert process.poll() is None, said
+            time.sleep(0.2)
+        ours = _descendants(process.pid)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+        assert process.wait(timeout=60) == 130
+    said = (tmp_path / "stderr").read_text()
+    assert said.rstrip().splitlines()[-1].endswith("sparkneuro: interrupted; what was finished is kept.") and "Traceback" not in said
+    assert not output.exists()
+    assert len(ours) >= 3  # the JVM, a worker, a server
+    assert _wait_until_gone(ours) == []
+
+
+def _descendants(pid):
+    psutil = pytest.importorskip("psutil")
+    return psutil.Process(pid).children(recursive=True)
+
+
+def _wait_until_gone(processes):
+    psutil = pytest.importorskip("psutil")
+    return psutil.wait_procs(processes, timeout=30)[1]
+
+
+def test_the_record_is_plain_json(table, tmp_path):
+    train_dca.run(settings_for(table, tmp_path, standalone=True, epochs=1), None)
+    record = json.loads((tmp_path / "tiny.model" / "training.json").read_text())
+    assert record["settings"]["preset"] == "tiny" and record["table"] == table.path
