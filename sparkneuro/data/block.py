@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 from sparkneuro.data import store
 from sparkneuro.errors import FormatError
 
+_PAGE_BYTES = 1 << 17
 _FLOAT = pa.field("element", pa.float32(), nullable=False)
 BLOCK_SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("session", "task", "run")]
@@ -38,9 +39,6 @@ def block_path(table_path, run, block):
 def write_block(table_path, run, block, voxel, series):
     """Write the rows of a run and block, atomically.
 
-    Snappy is as fast as no compression on z-scored noise, which does not shrink, and shrinks features that are often zero;
-    a dictionary of floats would cost time for nothing.
-
     Parameters
     ----------
     table_path : str
@@ -54,17 +52,59 @@ def write_block(table_path, run, block, voxel, series):
     series : ndarray of shape (n, n_scans), float32
         Their series, contiguous.
     """
-    n, n_scans = series.shape
-    offsets = pa.array(np.arange(n + 1, dtype=np.int32) * n_scans)
-    lists = pa.ListArray.from_arrays(offsets, pa.array(series.reshape(-1)), type=pa.list_(_FLOAT))
-    labels = [pa.array([label] * n, pa.string()) for label in (run.session, run.task, run.run)]
-    rows = pa.Table.from_arrays([*labels, pa.array(voxel, pa.int32()), lists], schema=BLOCK_SCHEMA)
-    sink = pa.BufferOutputStream()
-    labels_only = ["session", "task", "run"]
-    pq.write_table(
-        rows, sink, compression="snappy", use_dictionary=labels_only, write_statistics=["voxel"], row_group_size=max(1, n)
-    )
-    store.write_bytes(block_path(table_path, run, block), sink.getvalue())
+    writer = BlockWriter(run)
+    writer.append(voxel, series)
+    writer.save(block_path(table_path, run, block))
+
+
+class BlockWriter:
+    """Write the rows of a run and block in parts, so that no more than the finished file need be held.
+
+    Snappy is as fast as no compression on z-scored noise, which does not shrink, and shrinks features that are often zero;
+    a dictionary of floats would cost time for nothing. Each part is a row group.
+
+    Parameters
+    ----------
+    run : Run or SourceRun
+        Anything with the labels of a run.
+    """
+
+    def __init__(self, run):
+        self._labels = (run.session, run.task, run.run)
+        self._sink = pa.BufferOutputStream(pa.system_memory_pool())  # Arrow's own allocator would keep what is freed
+        self._writer = pq.ParquetWriter(
+            self._sink, BLOCK_SCHEMA, compression="snappy", use_dictionary=["session", "task", "run"],
+            write_statistics=["voxel"], data_page_size=_PAGE_BYTES,
+        )
+
+    def append(self, voxel, series):
+        """Add rows.
+
+        Parameters
+        ----------
+        voxel : ndarray of shape (n,), int32
+            Numbers of the voxels, ascending, above those that are there.
+        series : ndarray of shape (n, n_scans), float32
+            Their series.
+        """
+        n, n_scans = series.shape
+        if not n:
+            return
+        offsets = pa.array(np.arange(n + 1, dtype=np.int32) * n_scans)
+        lists = pa.ListArray.from_arrays(offsets, pa.array(series.reshape(-1)), type=pa.list_(_FLOAT))
+        labels = [pa.array([label] * n, pa.string()) for label in self._labels]
+        self._writer.write_table(pa.Table.from_arrays([*labels, pa.array(voxel, pa.int32()), lists], schema=BLOCK_SCHEMA))
+
+    def save(self, path):
+        """Write the file, atomically.
+
+        Parameters
+        ----------
+        path : str
+            Path or URI.
+        """
+        self._writer.close()
+        store.write_bytes(path, self._sink.getvalue())
 
 
 def read_block(path, length):
@@ -82,7 +122,7 @@ def read_block(path, length):
     voxel : ndarray of shape (n,), int32
         Numbers of the voxels.
     series : ndarray of shape (n, length), float32
-        Their series: a read-only view on the Arrow buffer.
+        Their series: a read-only view on an Arrow buffer.
 
     Raises
     ------

@@ -5,7 +5,7 @@ import numpy as np
 from sparkneuro.data.byte_stream import ByteStream
 from sparkneuro.data.nifti import check_bold, check_grid, parse_header, truncated
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 """Bytes of scans that are read at a time (one scan at least)."""
 
 

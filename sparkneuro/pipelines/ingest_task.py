@@ -7,7 +7,7 @@ import numpy as np
 
 from sparkneuro.data import store
 from sparkneuro.data.bids import read_confounds
-from sparkneuro.data.block import block_path, write_block
+from sparkneuro.data.block import BlockWriter, block_path
 from sparkneuro.data.nifti import read_volume, write_volume
 from sparkneuro.data.receipts import receipt_path, write_receipt
 from sparkneuro.data.runs import SourceRun
@@ -18,7 +18,7 @@ from sparkneuro.preprocess.brain_mask import compute_mask
 from sparkneuro.preprocess.clean import clean_bold
 from sparkneuro.preprocess.quality import measure_quality
 
-STRIP = 512
+STRIP = 256
 """Voxels that are cleaned at a time: as float64, several times over, they are what an ingest holds beside the masked run."""
 
 
@@ -104,17 +104,16 @@ def _write_blocks(job, source, series, voxels, n_blocks):
     quality = np.zeros(len(voxels), bool), np.zeros(len(voxels), bool), np.zeros(len(voxels), np.float32)
     bounds = np.searchsorted(voxels, np.arange(n_blocks + 1) * job["block_size"])
     for block, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
-        rows, n_rows = np.empty((stop - start, n_scans), np.float32), 0
+        writer = BlockWriter(source)
         for left in range(start, stop, STRIP):
             strip = slice(left, min(stop, left + STRIP))
             bold = deviation[:, strip] + baseline[strip]
             cleaned, *found = _clean_strip(bold, source.t_r, confounds, clean)
             for whole, part in zip(quality, found, strict=True):
                 whole[strip] = part
-            rows[n_rows : n_rows + cleaned.shape[1]] = cleaned.T
-            n_rows += cleaned.shape[1]
-        kept = ~(quality[0] | quality[1])[start:stop]
-        write_block(job["table"], source, block, voxels[start:stop][kept], rows[:n_rows])
+            kept = ~(found[0] | found[1])
+            writer.append(voxels[strip][kept], np.ascontiguousarray(cleaned.T, np.float32))
+        writer.save(block_path(job["table"], source, block))
     return quality
 
 

@@ -53,6 +53,7 @@ def clean_bold(bold, t_r, detrend=True, high_pass=None, confounds=None, standard
         return clean(
             bold, detrend=detrend, standardize="zscore_sample" if standardize else None, confounds=confounds, t_r=t_r,
             filter="butterworth" if high_pass else False, high_pass=high_pass or None,
+            butterworth__copy=True,  # filters all voxels at once; otherwise nilearn calls scipy voxel by voxel
         )
     except ValueError as error:
         if "padlen" not in str(error):
