@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 import tempfile
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from sparkneuro import errors
@@ -60,14 +61,16 @@ def start_session(master=None, app_name="sparkneuro", cores_per_task=1, config=N
         return sql.SparkSession.builder.getOrCreate()
     submitted = _submitted_properties(context_class)
     properties = spark_configuration(master, app_name, cores_per_task, config, submitted)
-    if "PYSPARK_GATEWAY_PORT" not in os.environ and context_class._gateway is None:
-        _prepare_jvm(properties["spark.master"])
     os.environ.setdefault("PYSPARK_PYTHON", properties.get("spark.pyspark.python", sys.executable))
     builder = sql.SparkSession.builder
     for name, value in properties.items():
         builder = builder.config(name, value)
+    launches = "PYSPARK_GATEWAY_PORT" not in os.environ and context_class._gateway is None
     try:
-        spark = builder.getOrCreate()
+        with _environment_of_jvm(properties["spark.master"]) if launches else nullcontext():
+            spark = builder.getOrCreate()
+    except SparkneuroError:
+        raise
     except Exception as error:  # Spark reports by many types; the user is told what it says, in one sentence.
         raise SettingsError(f"Spark did not start on {properties['spark.master']}: {_first_cause(error)}") from error
     logger.info("Spark %s on %s", spark.version, properties["spark.master"])
@@ -215,20 +218,31 @@ def _submitted_properties(context_class):
     return properties
 
 
-def _prepare_jvm(master):
-    """Set what must stand before the JVM starts: its Java, memory, address and how much it says."""
+@contextmanager
+def _environment_of_jvm(master):
+    """Set what must stand while the JVM is started: its Java, memory, address and how much it says. The next may differ."""
     java, version = find_java()
-    use_java(java)
     logger.info("Java %d: %s", version, java)
-    if is_local(master):
-        # Local tasks run in the driver's JVM: a quarter of the memory, the rest for the Python workers beside it.
-        n_gigabytes = max(1, min(8, available_memory() // 4 // 2**30))
-        os.environ.setdefault("SPARK_DRIVER_MEMORY", f"{n_gigabytes}g")
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    quiet = Path(__file__).with_name("log4j2.properties")
     options = os.environ.get("SPARK_SUBMIT_OPTS", "")
-    if quiet.is_file() and "log4j2.configurationFile" not in options:
-        os.environ["SPARK_SUBMIT_OPTS"] = f"{options} -Dlog4j2.configurationFile={shlex.quote(quiet.as_uri())}".strip()
+    names = ("JAVA_HOME", "SPARK_DRIVER_MEMORY", "SPARK_LOCAL_IP", "SPARK_SUBMIT_OPTS")
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        use_java(java)
+        if is_local(master):
+            # Local tasks run in the driver's JVM: a quarter of the memory, the rest for the Python workers beside it.
+            n_gigabytes = max(1, min(8, available_memory() // 4 // 2**30))
+            os.environ.setdefault("SPARK_DRIVER_MEMORY", f"{n_gigabytes}g")
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        quiet = Path(__file__).with_name("log4j2.properties")
+        if quiet.is_file() and "log4j2.configurationFile" not in options:
+            os.environ["SPARK_SUBMIT_OPTS"] = f"{options} -Dlog4j2.configurationFile={shlex.quote(quiet.as_uri())}".strip()
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _first_cause(error):

@@ -163,6 +163,13 @@ def test_an_active_session_is_joined(spark):
     assert session.start_session(master="local[1]").sparkContext is spark.sparkContext
 
 
+@pytest.mark.engine
+def test_starting_spark_leaves_the_environment_of_the_next_one_alone(spark):
+    assert "-Dlog4j2.configurationFile" in spark._jvm.System.getenv("SPARK_SUBMIT_OPTS")
+    assert "log4j2" not in os.environ.get("SPARK_SUBMIT_OPTS", "")
+    assert spark._jvm.System.getenv("SPARK_LOCAL_IP") == "127.0.0.1"
+
+
 def run_program(program, **environment):
     """Run a driver program in a process of its own."""
     kept = {name: value for name, value in os.environ.items() if name not in ("SPARK_SUBMIT_OPTS", "PYSPARK_GATEWAY_PORT")}
