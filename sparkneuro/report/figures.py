@@ -178,12 +178,17 @@ def draw_errors(pca_errors, levels, unit):
                 name, (place, pca_errors[place]), textcoords="offset points", xytext=(-8, -12), fontsize=8, ha="center",
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
             )
+        # A method that is far worse than no component at all would press the others together: it is named, not drawn.
+        top = 1.6 * pca_errors[0]
         for (name, level), (colour, dashes) in zip(levels.items(), ((ORANGE, "-"), (GREEN, "--")), strict=False):
-            panel.axhline(level, color=colour, ls=dashes, lw=1.6, label=name)
+            if level <= top:
+                panel.axhline(level, color=colour, ls=dashes, lw=1.6, label=name)
+            else:
+                panel.plot([], [], color=colour, ls=dashes, lw=1.6, label=f"{name}: {level:.3g}, above this chart")
         panel.set_xlabel("principal components")
         panel.set_ylabel(f"mean squared error ({unit})")
         panel.set_xlim(0, n_scans)
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.08 * max([pca_errors[0], *(level for level in levels.values() if level <= top)]))
         panel.legend(fontsize=8)
         return _to_svg(figure)
 

@@ -9,7 +9,7 @@ from sparkneuro.report import brain, figures
 from sparkneuro.report.html import paragraph, picture, table
 
 LONGEST_TABLE = 60
-MODES = {"downpour": "Downpour SGD on Spark", "standalone": "plain Keras fit in one process"}
+MODES = {"downpour": "Downpour SGD on Spark", "standalone": "Plain Keras fit in one process"}
 
 
 def describe_data(runs, steps, mask, affine, tsnr, units):
@@ -55,7 +55,10 @@ def describe_data(runs, steps, mask, affine, tsnr, units):
         drawn = brain.draw_slices(mask.astype(float), mask, affine, "in the mask", limits=(0, 1))
         return "Data", [*parts, picture(drawn, "Axial slices of the mask.", "The mask. This table keeps no tSNR map.")]
     drawn = brain.draw_slices(tsnr, mask & (tsnr > 0), affine, "tSNR (mean / SD)", outline=mask)
-    caption = "Temporal signal-to-noise ratio, mean over runs, before cleaning, where the mask has rows; the rest of it is grey."
+    caption = (
+        "Temporal signal-to-noise ratio before cleaning, mean over runs; voxels of the mask without rows are dark grey."
+        " Slices are seen from above, z at their centre."
+    )
     return "Data", [*parts, picture(drawn, "Axial slices, coloured by temporal signal-to-noise ratio.", caption)]
 
 
@@ -84,12 +87,12 @@ def describe_training(record):
         "Loss of a series: half the summed squared error of its reconstruction, plus the weighted bottleneck term. Training: mean"
         " over the epoch's batches, while the weights change. Validation: over held-out series at the epoch's end."
     )
-    speed = "Throughput of all workers together"
+    stale = any(row.get("staleness_mean") is not None for row in history)
+    speed = "Throughput of all workers together" if stale else "Throughput"
     if record.get("series_per_s"):
         speed += f", {record['series_per_s']:,.0f} series/s in the steady state"
     if record.get("startup_s") is not None:
         speed += f", after {record['startup_s']:.1f} s of start-up"
-    stale = any(row.get("staleness_mean") is not None for row in history)
     staleness = "Staleness: updates by others between a worker's pull and its push." if stale else "No staleness: one process."
     return "Training", [
         summary,

@@ -48,6 +48,7 @@ def write_model(folder, table, split):
     from sparkneuro.train import model_folder
 
     model = build_dca("tiny", T, seed=0)
+    model.optimizer.build(model.trainable_variables)
     epoch = {"epoch": 1, "loss": 17.0, "validation_loss": 16.5, "series_per_s": 99.0, "seconds": 2.0}
     record = {
         "mode": "downpour", "settings": {"epochs": 1}, "table": table, "series_length": T, "n_parameters": model.count_params(),
