@@ -145,10 +145,11 @@ class DeepConvolutionalAutoencoder(keras.Model):
         }
 
 
-# Adagrad's first steps have the size of the learning rate in every weight, whatever the gradient, unless the accumulator starts
-# high: from Keras's 0.1 the loss of `dca_plain` runs to a million within six steps, or with gradients one update late, that of
-# `dca` too, and the accumulators then keep the rate low for good. Gradients are those of a loss summed over the series.
-INITIAL_ACCUMULATOR = 10.0
+# Adagrad's first steps have the size of the learning rate in every weight, whatever the gradient, unless its accumulator starts
+# high. From Keras's 0.1 the loss of `dca_plain` runs to a million within six steps at T = 284 (that of `dca` too when gradients
+# come one update late), and the accumulators keep the rate low ever after. A start of (T / 90)^2, 10 at T = 284, prevents it;
+# it grows as the square of a gradient does, the loss being a sum over the series.
+GENTLE_LENGTH = 90
 
 
 def build_dca(preset, series_length, learning_rate=0.01, seed=None):
@@ -180,7 +181,8 @@ def build_dca(preset, series_length, learning_rate=0.01, seed=None):
         keras.utils.set_random_seed(seed)
     model = DeepConvolutionalAutoencoder.from_preset(preset, series_length=series_length)
     model.build()
-    optimizer = keras.optimizers.Adagrad(learning_rate, initial_accumulator_value=INITIAL_ACCUMULATOR)
+    start = (series_length / GENTLE_LENGTH) ** 2
+    optimizer = keras.optimizers.Adagrad(learning_rate, initial_accumulator_value=start)
     model.compile(optimizer=optimizer, loss=HalfSquaredError())
     return model
 
