@@ -1,5 +1,8 @@
 """A block file of a voxel table: the rows of one run and one block of voxels, as Parquet."""
 
+from contextlib import contextmanager
+from functools import partial
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,59 +55,44 @@ def write_block(table_path, run, block, voxel, series):
     series : ndarray of shape (n, n_scans), float32
         Their series, contiguous.
     """
-    writer = BlockWriter(run)
-    writer.append(voxel, series)
-    writer.save(block_path(table_path, run, block))
+    with open_block(block_path(table_path, run, block), run) as append:
+        append(voxel, series)
 
 
-class BlockWriter:
-    """Write the rows of a run and block in parts, so that no more than the finished file need be held.
+@contextmanager
+def open_block(path, run):
+    """Write the rows of a run and block in parts, atomically and without holding them.
 
     Snappy is as fast as no compression on z-scored noise, which does not shrink, and shrinks features that are often zero;
-    a dictionary of floats would cost time for nothing. Each part is a row group.
+    a dictionary of floats would cost time for nothing.
 
     Parameters
     ----------
+    path : str
+        Path or URI of the Parquet file.
     run : Run or SourceRun
         Anything with the labels of a run.
+
+    Yields
+    ------
+    append : callable
+        ``append(voxel, series)`` adds rows as a row group: numbers (n,) above those that are there, and series (n, n_scans).
     """
+    with store.open_replacement(path) as stream, pq.ParquetWriter(
+        stream, BLOCK_SCHEMA, compression="snappy", use_dictionary=["session", "task", "run"], write_statistics=["voxel"],
+        data_page_size=_PAGE_BYTES,
+    ) as writer:
+        yield partial(_append, writer, (run.session, run.task, run.run))
 
-    def __init__(self, run):
-        self._labels = (run.session, run.task, run.run)
-        self._sink = pa.BufferOutputStream(pa.system_memory_pool())  # Arrow's own allocator would keep what is freed
-        self._writer = pq.ParquetWriter(
-            self._sink, BLOCK_SCHEMA, compression="snappy", use_dictionary=["session", "task", "run"],
-            write_statistics=["voxel"], data_page_size=_PAGE_BYTES,
-        )
 
-    def append(self, voxel, series):
-        """Add rows.
-
-        Parameters
-        ----------
-        voxel : ndarray of shape (n,), int32
-            Numbers of the voxels, ascending, above those that are there.
-        series : ndarray of shape (n, n_scans), float32
-            Their series.
-        """
-        n, n_scans = series.shape
-        if not n:
-            return
-        offsets = pa.array(np.arange(n + 1, dtype=np.int32) * n_scans)
-        lists = pa.ListArray.from_arrays(offsets, pa.array(series.reshape(-1)), type=pa.list_(_FLOAT))
-        labels = [pa.array([label] * n, pa.string()) for label in self._labels]
-        self._writer.write_table(pa.Table.from_arrays([*labels, pa.array(voxel, pa.int32()), lists], schema=BLOCK_SCHEMA))
-
-    def save(self, path):
-        """Write the file, atomically.
-
-        Parameters
-        ----------
-        path : str
-            Path or URI.
-        """
-        self._writer.close()
-        store.write_bytes(path, self._sink.getvalue())
+def _append(writer, labels, voxel, series):
+    n, n_scans = series.shape
+    if not n:
+        return
+    offsets = pa.array(np.arange(n + 1, dtype=np.int32) * n_scans)
+    lists = pa.ListArray.from_arrays(offsets, pa.array(series.reshape(-1)), type=pa.list_(_FLOAT))
+    columns = [*(pa.array([label] * n, pa.string()) for label in labels), pa.array(voxel, pa.int32()), lists]
+    writer.write_table(pa.Table.from_arrays(columns, schema=BLOCK_SCHEMA))
 
 
 def read_block(path, length):

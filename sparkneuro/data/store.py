@@ -9,6 +9,7 @@ import errno
 import os
 import posixpath
 import uuid
+from contextlib import contextmanager
 
 from pyarrow import fs
 
@@ -116,6 +117,42 @@ def read_bytes(path):
         return stream.read()
 
 
+@contextmanager
+def open_replacement(path):
+    """Write a file in parts, atomically; its folder is made when needed.
+
+    Parameters
+    ----------
+    path : str
+        The file; one that exists is replaced when the body has ended well.
+
+    Yields
+    ------
+    stream : pyarrow.NativeFile
+        Writable binary stream.
+
+    Raises
+    ------
+    StorageError
+        When it cannot be written, e.g. because the disk is full; nothing is left behind then.
+    """
+    filesystem, inner = locate(path)
+    folder, name = posixpath.split(inner)
+    renames = filesystem.type_name != "s3"
+    target = posixpath.join(folder, f"{TEMPORARY}{name}.{uuid.uuid4().hex[:8]}") if renames else inner
+    try:
+        filesystem.create_dir(folder, recursive=True)
+        with filesystem.open_output_stream(target, compression=None) as stream:
+            yield stream
+        if renames:
+            filesystem.move(target, inner)
+    except BaseException as error:
+        _delete_quietly(filesystem, target)
+        if isinstance(error, OSError) and not isinstance(error, StorageError):
+            raise _storage_error(path, "written", error) from error
+        raise
+
+
 def write_bytes(path, content):
     """Write a whole file, atomically; its folder is made when needed.
 
@@ -131,20 +168,8 @@ def write_bytes(path, content):
     StorageError
         When it cannot be written, e.g. because the disk is full; nothing is left behind then.
     """
-    filesystem, inner = locate(path)
-    folder, name = posixpath.split(inner)
-    renames = filesystem.type_name != "s3"
-    target = posixpath.join(folder, f"{TEMPORARY}{name}.{uuid.uuid4().hex[:8]}") if renames else inner
-    try:
-        filesystem.create_dir(folder, recursive=True)
-        with filesystem.open_output_stream(target, compression=None) as stream:
-            stream.write(content)
-        if renames:
-            filesystem.move(target, inner)
-    except OSError as error:
-        if renames:
-            _delete_quietly(filesystem, target)
-        raise _storage_error(path, "written", error) from error
+    with open_replacement(path) as stream:
+        stream.write(content)
 
 
 def exists(path):

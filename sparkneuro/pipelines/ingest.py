@@ -90,12 +90,10 @@ def run(settings, spark):
             make_masks(plan, spark)
             _ingest_missing(plan, spark)
         table = ingest_plan.finish(plan)
-    n_bytes, seconds = sum(source.size for source in plan.missing), time.monotonic() - started
-    return (
-        f"{plan.table}: {_count(len(plan.missing))} ingested in {seconds:.1f} s ({n_bytes / 1e6:.1f} MB, "
-        f"{n_bytes / 1e6 / seconds:.1f} MB/s); the table has {_count(len(table.runs))} "
-        f"on {table.n_voxels} voxels in {table.n_blocks} blocks."
-    )
+    megabytes, seconds = sum(source.size for source in plan.missing) / 1e6, time.monotonic() - started
+    pace = f"{_count(len(plan.missing))} ingested in {seconds:.1f} s ({megabytes:.1f} MB, {megabytes / seconds:.1f} MB/s)"
+    holds = f"the table has {_count(len(table.runs))} on {table.n_voxels} voxels in {table.n_blocks} blocks"
+    return f"{plan.table}: {pace if plan.missing else 'every run was there already'}; {holds}."
 
 
 def _count(n_runs):

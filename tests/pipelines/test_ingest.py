@@ -357,14 +357,14 @@ def test_a_folder_that_is_no_table_is_left_alone(sample, tmp_path):
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(sample, output, jobs, monkeypatch):
-    write = store.write_bytes
+    open_replacement = store.open_replacement
 
-    def fill(path, content):
+    def fill(path):
         if "block=00001" in path:
             raise StorageError(f"{path}: could not be written: the disk is full; free some space, or choose another folder.")
-        write(path, content)
+        return open_replacement(path)
 
-    monkeypatch.setattr(store, "write_bytes", fill)
+    monkeypatch.setattr(store, "open_replacement", fill)
     with pytest.raises(StorageError, match=r"the disk is full; free some space.*\(2 more runs failed.\)"):
         ingest.run(Settings((str(sample),), output=output), None)
     assert not os.path.exists(output)
