@@ -135,11 +135,40 @@ class SeriesSpool:
         return np.memmap(self._file, np.float32, "r", shape=shape)
 
 
+def hash_rows(series, piece=8192):
+    """Hash each series by its bits, the same in every process.
+
+    Parameters
+    ----------
+    series : ndarray of shape (n_series, series_length), float32
+        Series.
+    piece : int
+        Series handled at a time, which bounds the memory.
+
+    Returns
+    -------
+    hashes : ndarray of shape (n_series,), uint64
+        Equal for equal series.
+
+    Examples
+    --------
+    >>> len(set(hash_rows(np.eye(3, dtype=np.float32)).tolist()))
+    3
+    """
+    factors = np.random.default_rng(0).integers(1, 2**63, series.shape[1], dtype=np.uint64) | np.uint64(1)
+    hashes = np.empty(len(series), np.uint64)
+    for start in range(0, len(series), piece):
+        bits = np.ascontiguousarray(series[start : start + piece], np.float32).view(np.uint32)
+        hashes[start : start + piece] = bits.astype(np.uint64) @ factors
+    return hashes
+
+
 class BatchSequence:
     """Batches of one partition over all epochs, numbered by a clock from 1.
 
-    The order within an epoch depends on seed, partition and epoch alone, so whoever continues a partition sees the
-    batches that the one before would have seen.
+    Which rows make a batch depends on the rows, the seed, the partition and the epoch, and not on the order in which the
+    rows came: Spark may deliver them in another order to a task that it retries, and whoever continues a partition must
+    see the batches that the one before would have seen.
 
     Parameters
     ----------
@@ -159,6 +188,7 @@ class BatchSequence:
         self.n_batches = -(-len(series) // batch_size)
         self.last_clock = self.n_batches * epochs
         self._key = (seed, partition)
+        self._rows = np.argsort(hash_rows(series), kind="stable")
         self._order = (None, None)
 
     def batch(self, clock):
@@ -176,7 +206,7 @@ class BatchSequence:
         """
         epoch, index = divmod(clock - 1, self.n_batches)
         if self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng([*self._key, epoch]).permutation(len(self.series)))
+            self._order = (epoch, np.random.default_rng([*self._key, epoch]).permutation(self._rows))
         rows = self._order[1][index * self.batch_size : (index + 1) * self.batch_size]
         return np.ascontiguousarray(self.series[rows])
 

@@ -64,8 +64,8 @@ class DownpourTrainer(Estimator, _DownpourParams, MLWritable, MLReadable):
     """Train a Keras model by Downpour SGD (Dean et al. 2012) on the rows of a frame.
 
     Every worker is a Spark task with a replica of the model; parameter servers run beside the driver. The rows are read
-    once, by one task a worker, with no shuffle where the frame has at least as many partitions as there are workers;
-    the driver gets the model's weights and a sample of held-out rows.
+    once, by one task a worker, with no shuffle where neighbouring partitions can be joined to equal shares; the driver
+    gets the model's weights and a sample of held-out rows.
 
     Parameters
     ----------
@@ -139,13 +139,12 @@ class DownpourTrainer(Estimator, _DownpourParams, MLWritable, MLReadable):
         for name in ("nWorkers", "nServers", "nFetch", "nPush", "epochs", "batchSize", "validationRows"):
             check_number(name, self._value(name), minimum=1, integer=True)
         training, held_out = self._split(dataset)
-        n_rows = training.count()
-        if n_rows == 0:
-            raise SettingsError("there must be rows to train on; got none.")
         n_workers = self._value("nWorkers")
         if (waves := describe_waves(dataset.sparkSession, n_workers)) is not None:
             log.warning(waves)
-        frame = partition_frame(training.select(self._value("inputCol")), n_workers)
+        frame, n_rows = partition_frame(training.select(self._value("inputCol")), n_workers)
+        if n_rows == 0:
+            raise SettingsError("there must be rows to train on; got none.")
         values, n_trainable = read_vector(model)
         host = dataset.sparkSession.conf.get("spark.driver.host")
         trained = build_model(describe_model(model))

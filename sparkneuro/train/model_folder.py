@@ -7,6 +7,7 @@ without it is no model yet.
 import io
 import json
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -145,7 +146,10 @@ def unpack_model(packed):
         file = Path(folder) / WEIGHTS
         file.write_bytes(packed)
         try:
-            return keras.saving.load_model(file)
+            with warnings.catch_warnings():
+                # The optimizer's memory stays with the servers, so there is none to load, as Keras would remark.
+                warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
+                return keras.saving.load_model(file)
         except (ValueError, OSError, KeyError, TypeError) as error:
             first_line = (str(error).splitlines() or [type(error).__name__])[0]
             raise FormatError(f"Keras cannot read the model: {first_line}") from error

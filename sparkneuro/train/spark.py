@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 from pyspark import TaskContext
+from pyspark.sql import functions
 
 from sparkneuro.data.batches import BatchSequence, SeriesSpool, read_series
 from sparkneuro.errors import SparkneuroError, TrainingError
@@ -22,6 +23,8 @@ from sparkneuro.train.downpour import DownpourSettings, train_partition
 
 log = logging.getLogger(__name__)
 WATCH_S = 0.5
+# The largest share of the rows that a worker may get, in shares of equal size: the others wait for it at the end.
+LARGEST_SHARE = 1.05
 RESULT_SCHEMA = "partition int, attempt bigint, rows bigint"
 
 
@@ -157,10 +160,10 @@ def _leave(client, partition):
 
 
 def partition_frame(dataframe, n_workers):
-    """Cut a frame into one partition a worker.
+    """Cut a frame into one partition a worker, of nearly equal size.
 
-    Neighbouring input partitions are joined where there are enough of them, which moves nothing over the network; else
-    the rows are dealt out, which shuffles the frame once.
+    Neighbouring input partitions are joined where that gives every worker its share, which moves nothing over the network;
+    else the rows are dealt out, which shuffles the frame once: less than what workers lose that wait for the largest share.
 
     Parameters
     ----------
@@ -173,11 +176,16 @@ def partition_frame(dataframe, n_workers):
     -------
     dataframe : pyspark.sql.DataFrame
         With `n_workers` partitions.
+    n_rows : int
+        Rows of all of them.
     """
-    if dataframe.rdd.getNumPartitions() >= n_workers:
-        return dataframe.coalesce(n_workers)
-    log.warning("the data have fewer input partitions than the %d workers: the rows are shuffled once.", n_workers)
-    return dataframe.repartition(n_workers)
+    joined = dataframe.coalesce(n_workers)
+    shares = [row["count"] for row in joined.groupBy(functions.spark_partition_id()).count().collect()]
+    n_rows = sum(shares)
+    if n_rows == 0 or max(shares) * n_workers <= LARGEST_SHARE * n_rows:
+        return joined, n_rows
+    log.info("the input partitions cannot be joined to %d equal shares (%s rows): the rows are shuffled once.", n_workers, shares)
+    return dataframe.repartition(n_workers), n_rows
 
 
 def describe_waves(spark, n_workers):

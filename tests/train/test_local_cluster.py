@@ -43,7 +43,7 @@ def make_ones(plan, folder):
 def numbered(start):
     rows = np.repeat(np.arange(start, 46, 2, dtype=np.float32)[:, None], 3, axis=1)
     return spark.createDataFrame(pa.table({"series": list(rows)})).coalesce(1)
-frame = partition_frame(numbered(0).union(numbered(1)), 2)
+frame, _ = partition_frame(numbered(0).union(numbered(1)), 2)
 with ServerGroup(np.zeros(5, np.float32), 5, 2, spark.conf.get("spark.driver.host"), RULE, 3, 2, 46) as servers:
     settings = DownpourSettings(1, 1, RULE, 5, 60)
     plan = WorkerPlan("", "none", 5, 3, False, 4, 3, 0, tuple(servers.addresses), servers.token, 20.0, settings)

@@ -73,7 +73,7 @@ def plan_for(servers, epochs=2, batch_size=4, timeout_s=60.0):
 def test_every_row_is_trained_on_once_an_epoch(rows, n_servers, n_workers, warmup_steps):
     """Also with more workers than slots, one of which warms up."""
     with start_servers(n_servers, n_workers, warmup_steps) as servers:
-        assert run_workers(partition_frame(rows, n_workers), plan_for(servers), servers, 60, gradients_of=make_ones) == 31
+        assert run_workers(partition_frame(rows, n_workers)[0], plan_for(servers), servers, 60, gradients_of=make_ones) == 31
         status = servers.client.status()
         assert (status["rows"], status["unfinished"], len(status["epochs"])) == (62, [], 2)
         np.testing.assert_array_equal(servers.client.pull(), -status["version"])
@@ -88,10 +88,32 @@ def test_a_partition_without_rows_is_no_trouble(rows):
         assert servers.client.status()["rows"] == 2
 
 
+def shares_of(frame):
+    return sorted(frame.rdd.glom().map(len).collect())
+
+
+def is_shuffled(frame):
+    return "Exchange" in frame._jdf.queryExecution().executedPlan().toString()
+
+
 def test_fewer_partitions_than_workers_are_dealt_out(rows):
-    frame = partition_frame(rows.coalesce(1), 3)
-    assert frame.rdd.getNumPartitions() == 3
+    frame, n_rows = partition_frame(rows.coalesce(1), 3)
+    assert n_rows == 31 and sum(shares_of(frame)) == 31 and len(shares_of(frame)) == 3
     assert sorted(row.series[0] for row in frame.collect()) == list(range(31))
+
+
+def test_equal_partitions_are_joined_without_a_shuffle(spark):
+    frame, n_rows = partition_frame(spark.range(0, 600, 1, 6), 3)
+    assert n_rows == 600 and shares_of(frame) == [200, 200, 200]
+    assert not is_shuffled(frame)
+
+
+def test_unequal_partitions_are_dealt_out_to_equal_shares(spark):
+    """As files come from Spark: the large ones first, which joined in order would all go to one worker."""
+    large, small = spark.range(0, 400, 1, 2), spark.range(400, 440, 1, 2)
+    frame, n_rows = partition_frame(large.union(small), 2)
+    assert n_rows == 440 and is_shuffled(frame)
+    assert max(shares_of(frame)) <= 1.05 * 220
 
 
 def test_more_workers_than_slots_are_announced(spark):
@@ -101,7 +123,7 @@ def test_more_workers_than_slots_are_announced(spark):
 
 def test_workers_that_hang_are_given_up_with_a_reason(rows):
     with start_servers() as servers, pytest.raises(TrainingError, match=r"no worker has pushed for 3 s; waited for partitions 0"):
-        run_workers(partition_frame(rows, 2), plan_for(servers), servers, 3, gradients_of=make_hanging)
+        run_workers(partition_frame(rows, 2)[0], plan_for(servers), servers, 3, gradients_of=make_hanging)
 
 
 def test_a_dead_server_ends_the_training_with_a_reason(rows):
@@ -113,18 +135,18 @@ def test_a_dead_server_ends_the_training_with_a_reason(rows):
                 servers._processes[0].wait()
 
         with pytest.raises(TrainingError, match="parameter server 0 at .* (ended with status -9|cannot be reached)"):
-            run_workers(partition_frame(rows, 2), plan_for(servers, 9), servers, 60, kill_when_training, make_slow)
+            run_workers(partition_frame(rows, 2)[0], plan_for(servers, 9), servers, 60, kill_when_training, make_slow)
 
 
 def test_an_error_in_a_worker_reaches_the_driver_as_its_sentence(rows):
     with start_servers() as servers, pytest.raises(Exception, match="on holiday") as caught:
-        run_workers(partition_frame(rows, 2), plan_for(servers), servers, 60, gradients_of=make_mistaken)
+        run_workers(partition_frame(rows, 2)[0], plan_for(servers), servers, 60, gradients_of=make_mistaken)
     known = readable_error(caught.value)
     assert isinstance(known, TrainingError) and str(known) == "the gradient is on holiday."
 
 
 def test_nothing_is_left_in_the_local_folders(spark, rows):
     with start_servers() as servers:
-        run_workers(partition_frame(rows, 2), plan_for(servers), servers, 60, gradients_of=make_ones)
+        run_workers(partition_frame(rows, 2)[0], plan_for(servers), servers, 60, gradients_of=make_ones)
     local = spark.sparkContext._jvm.org.apache.spark.util.Utils.getLocalDir(spark.sparkContext._jsc.sc().conf())
     assert not [name for _, _, names in os.walk(local) for name in names if name.startswith("sparkneuro-")]
