@@ -17,6 +17,7 @@ from sparkneuro.data.voxel_table import VoxelTable
 from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.pipelines.evaluation import check_length, choose_rows, compare_methods, measure_pca
 from sparkneuro.pipelines.settings import argument, option
+from sparkneuro.train.model_folder import read_model_bytes, read_record
 
 log = logging.getLogger(__name__)
 SOFTWARE = ("sparkneuro", "keras", "tensorflow", "pyspark", "numpy", "pyarrow", "matplotlib")
@@ -31,6 +32,30 @@ class Settings:
     model: str = option("dca.model", "folder of a trained model")
     features: str = option(None, "voxel table of hidden features, written by sparkneuro transform")
     output: str = option("report.html", "the page")
+
+
+def needs_spark(settings):
+    """Say whether a Spark session is needed: always, once tables and model are known to be ones.
+
+    Parameters
+    ----------
+    settings : Settings
+        The job's settings.
+
+    Returns
+    -------
+    needed : bool
+        True.
+
+    Raises
+    ------
+    FormatError
+        When a table or the model is not one.
+    """
+    for path in filter(None, (settings.table, settings.features)):
+        VoxelTable.open(path)
+    read_record(settings.model)
+    return True
 
 
 def run(settings, spark):
@@ -56,7 +81,6 @@ def run(settings, spark):
         When they do not go together, or the output is a folder.
     """
     from sparkneuro.report.html import build_page
-    from sparkneuro.train.model_folder import read_model_bytes, read_record
 
     if store.is_folder(settings.output):
         raise SettingsError(f"{settings.output} is a folder; --output must name a file.")

@@ -61,8 +61,46 @@ def needs_spark(settings):
     -------
     needed : bool
         Not for a standalone training.
+
+    Raises
+    ------
+    SettingsError
+        When the settings do not go with each other or with the table: said before Spark is started.
     """
+    prepare(settings)
     return not settings.standalone
+
+
+def prepare(settings):
+    """Check the settings against each other and the table, and decide what follows from them.
+
+    Parameters
+    ----------
+    settings : Settings
+        The job's settings.
+
+    Returns
+    -------
+    table : VoxelTable
+        What is trained on.
+    series_length : int
+        Scans of the model's input.
+    split : dict
+        What is held out, see `split.choose_split`.
+
+    Raises
+    ------
+    SettingsError
+        When the settings do not go with each other or with the table.
+    FormatError
+        When the table is not one.
+    """
+    _check(settings)
+    table = VoxelTable.open(settings.table)
+    series_length = choose_series_length(table, settings.series_length)
+    split = choose_split(table, settings.validation_subjects, settings.validation_fraction, settings.seed)
+    _check_output(settings)
+    return table, series_length, split
 
 
 def run(settings, spark):
@@ -85,11 +123,8 @@ def run(settings, spark):
     SettingsError
         When the settings do not go with each other or with the table.
     """
-    _check(settings)
-    table = VoxelTable.open(settings.table)
-    series_length = choose_series_length(table, settings.series_length)
-    split = choose_split(table, settings.validation_subjects, settings.validation_fraction, settings.seed)
-    _check_output(settings)
+    table, series_length, split = prepare(settings)
+    announce_fitting(table, series_length)
     model = make_model(settings, series_length)
     start = time.monotonic()
     if settings.standalone:
@@ -109,7 +144,7 @@ def run(settings, spark):
 
 
 def choose_series_length(table, series_length=None):
-    """Choose the number of scans of the model's input, and say what happens to runs of another length.
+    """Choose the number of scans of the model's input.
 
     Parameters
     ----------
@@ -136,12 +171,23 @@ def choose_series_length(table, series_length=None):
                 f"all runs must be equally long, or --series-length must say where to crop or pad them; got runs {lengths}."
             )
         return next(iter(counts))
-    check_number("--series-length", series_length, 16, integer=True)
-    for length, n in sorted(counts.items()):
+    return check_number("--series-length", series_length, 16, integer=True)
+
+
+def announce_fitting(table, series_length):
+    """Say which runs are cropped or padded.
+
+    Parameters
+    ----------
+    table : VoxelTable
+        The table.
+    series_length : int
+        Scans of the model's input.
+    """
+    for length, n in sorted(Counter(run.n_scans for run in table.runs).items()):
         if length != series_length:
-            what = "cropped at their end" if length > series_length else "padded with zeros at their end"
-            log.warning("%d runs of %d scans are %s to %d scans.", n, length, what, series_length)
-    return series_length
+            what = "cropped at the end" if length > series_length else "padded with zeros at the end"
+            log.warning("runs of %d scans are %s to %d: %d.", length, what, series_length, n)
 
 
 def make_model(settings, series_length):

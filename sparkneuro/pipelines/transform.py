@@ -6,9 +6,9 @@ series alike.
 
 from dataclasses import dataclass
 
-from sparkneuro.data.spark import read_voxel_table, write_voxel_table
 from sparkneuro.data.voxel_table import VoxelTable
 from sparkneuro.pipelines.settings import argument, option
+from sparkneuro.train.model_folder import read_record
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,29 @@ class Settings:
     table: str = argument("voxel table to transform")
     model: str = option("dca.model", "folder of a trained model")
     output: str = option("features.voxels", "folder of the new voxel table")
+
+
+def needs_spark(settings):
+    """Say whether a Spark session is needed: always, once table and model are known to be ones.
+
+    Parameters
+    ----------
+    settings : Settings
+        The job's settings.
+
+    Returns
+    -------
+    needed : bool
+        True.
+
+    Raises
+    ------
+    FormatError
+        When the table or the model is not one.
+    """
+    VoxelTable.open(settings.table)
+    read_record(settings.model)
+    return True
 
 
 def run(settings, spark):
@@ -40,6 +63,7 @@ def run(settings, spark):
     FormatError
         When the table or the model is not one.
     """
+    from sparkneuro.data.spark import read_voxel_table, write_voxel_table
     from sparkneuro.train.estimator import DownpourModel
 
     table = VoxelTable.open(settings.table)

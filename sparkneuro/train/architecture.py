@@ -3,8 +3,6 @@
 import json
 from importlib import import_module
 
-import keras
-
 from sparkneuro.errors import SettingsError
 
 
@@ -22,6 +20,8 @@ def describe_model(model):
     description : str
         JSON, for `build_model`.
     """
+    import keras  # here, so that what only lists modules does not load it
+
     config = keras.saving.serialize_keras_object(model)
     return json.dumps({"modules": custom_modules(config), "config": config})
 
@@ -44,6 +44,8 @@ def build_model(description):
     SettingsError
         When a module of its classes cannot be imported here.
     """
+    import keras
+
     parts = json.loads(description)
     import_modules(parts["modules"])
     return keras.saving.deserialize_keras_object(parts["config"])

@@ -11,8 +11,6 @@ import warnings
 import zipfile
 from pathlib import Path
 
-import keras
-
 from sparkneuro.data import store
 from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.train.architecture import custom_modules, import_modules
@@ -141,6 +139,8 @@ def unpack_model(packed):
     SettingsError
         When a module of its classes cannot be imported here.
     """
+    import keras  # here, so that a record is read without loading it
+
     _import_classes(packed)
     with tempfile.TemporaryDirectory(prefix="sparkneuro-") as folder:
         file = Path(folder) / WEIGHTS

@@ -17,7 +17,7 @@ from sparkneuro.data.nifti import write_volume  # noqa: E402
 from sparkneuro.data.voxel_table import Run, VoxelTable, write_block  # noqa: E402
 from sparkneuro.errors import FormatError, SettingsError  # noqa: E402
 from sparkneuro.pipelines import train_dca, transform  # noqa: E402
-from sparkneuro.pipelines.train_dca import Settings, choose_series_length  # noqa: E402
+from sparkneuro.pipelines.train_dca import Settings, announce_fitting, choose_series_length  # noqa: E402
 from sparkneuro.train.model_folder import read_model_bytes, read_record, unpack_model  # noqa: E402
 
 
@@ -60,10 +60,11 @@ def test_runs_of_unequal_length_need_a_series_length(tmp_path):
 def test_cropping_and_padding_are_said(caplog):
     table = SimpleNamespace(runs=[SimpleNamespace(n_scans=n) for n in (20, 24, 20, 22)])
     assert choose_series_length(table, 22) == 22
+    announce_fitting(table, 22)
     said = [record.getMessage() for record in caplog.records]
     assert said == [
-        "2 runs of 20 scans are padded with zeros at their end to 22 scans.",
-        "1 runs of 24 scans are cropped at their end to 22 scans.",
+        "runs of 20 scans are padded with zeros at the end to 22: 2.",
+        "runs of 24 scans are cropped at the end to 22: 1.",
     ]
 
 
@@ -81,7 +82,7 @@ def test_cropping_and_padding_are_said(caplog):
 )
 def test_settings_that_make_no_sense_are_refused_before_anything_is_written(table, tmp_path, options, match):
     with pytest.raises(SettingsError, match=match):
-        train_dca.run(settings_for(table, tmp_path, standalone=True, **options), None)
+        train_dca.needs_spark(settings_for(table, tmp_path, **options))
     assert not (tmp_path / "tiny.model").exists()
 
 
@@ -171,7 +172,9 @@ def test_ctrl_c_during_training_leaves_nothing(tmp_path):
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
         assert process.wait(timeout=60) == 130
     said = (tmp_path / "stderr").read_text()
-    assert said.rstrip().splitlines()[-1].endswith("sparkneuro: interrupted; what was finished is kept.") and "Traceback" not in said
+    assert (
+        said.rstrip().splitlines()[-1].endswith("sparkneuro: interrupted; what was finished is kept.") and "Traceback" not in said
+    )
     assert not output.exists()
     assert len(ours) >= 3  # the JVM, a worker, a server
     assert _wait_until_gone(ours) == []
