@@ -119,7 +119,7 @@ def main():
         seconds = 8 if options.quick else 24
         results = {}
         for batch_size in options.batch_sizes:
-            n_batches = max(8, seconds * 800 // batch_size // 8 * 8)
+            n_batches = max(16, seconds * 700 // batch_size // 8 * 8)
             results[batch_size] = measure(spark, batch_size, n_batches, rounds, options.preset)
     finally:
         stop_session(spark)

@@ -82,7 +82,8 @@ def write_voxel_table(dataframe, path, like, column, units, step):
     FormatError
         When rows were lost, repeated or of unequal length; the folder then is no table.
     """
-    path = str(path)
+    # Executors have working directories of their own, so a relative path would name another folder on each.
+    path = str(path) if "://" in str(path) else store.locate(path)[1]
     _clear(path, like)
     chosen = dataframe.select("subject", "block", "session", "task", "run", "voxel", column)
     sink = partial(_write_blocks, table_path=path, column=column)
@@ -91,9 +92,18 @@ def write_voxel_table(dataframe, path, like, column, units, step):
         written[run_key(file.subject, file.session, file.task, file.run)].append(file)
     runs = tuple(_count_rows(path, run, like.n_blocks, written[run.key]) for run in like.runs)
     table = VoxelTable(
-        path, like.space, like.affine, like.shape, runs, like.block_size, like.n_voxels, (*like.steps, step), units,
+        path,
+        like.space,
+        like.affine,
+        like.shape,
+        runs,
+        like.block_size,
+        like.n_voxels,
+        (*like.steps, step),
+        units,
         settings={"made_from": like.path},
     )
+    _check_files(table)
     store.write_bytes(store.join(path, MASK), store.read_bytes(store.join(like.path, MASK)))
     table.save()
     return table
@@ -181,6 +191,18 @@ def _count_rows(path, run, n_blocks, files):
     for block in set(range(n_blocks)) - set(blocks):
         write_block(path, run, block, np.empty(0, np.int32), np.empty((0, length), np.float32))
     return replace(run, n_scans=length)
+
+
+def _check_files(table):
+    """Check that the driver sees the files that the tasks say they have written."""
+    missing = [
+        path for run in table.runs for block in range(table.n_blocks) if not store.exists(path := table.block_path(run, block))
+    ]
+    if missing:
+        raise errors.StorageError(
+            f"{missing[0]} was written by an executor and is not here ({len(missing)} such files); the table must be on a"
+            " filesystem that driver and executors share, e.g. hdfs:// or s3://."
+        )
 
 
 def _write_blocks(batches, table_path, column):

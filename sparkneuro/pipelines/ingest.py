@@ -114,8 +114,11 @@ def _ingest_missing(plan, spark):
 
     jobs = [
         {
-            "table": plan.table, "source": source.to_dict(), "mask": plan.own_mask(source),
-            "block_size": plan.recipe["block_size"], "recipe": plan.recipe["settings"],
+            "table": plan.table,
+            "source": source.to_dict(),
+            "mask": plan.own_mask(source),
+            "block_size": plan.recipe["block_size"],
+            "recipe": plan.recipe["settings"],
         }
         for source in plan.missing
     ]
@@ -127,11 +130,12 @@ def _ingest_missing(plan, spark):
 
 @contextmanager
 def _nothing_half_done(table):
+    had_runs = bool(list_receipts(table))
     try:
         yield
-    except Exception:
+    except SparkneuroError:  # behind any other, tasks of a job that Spark has aborted may still be writing
         try:
-            if not list_receipts(table):
+            if not had_runs and not list_receipts(table):
                 store.delete(table)
         except SparkneuroError as error:
             LOG.warning("the unfinished folder could not be removed: %s", error)

@@ -43,7 +43,7 @@ class Settings:
     validation_fraction: float = option(0.1, "share of the runs to hold out (of the blocks, when there is one run only)")
     validation_series: int = option(4096, "held-out series measured each epoch, drawn at random")
     seed: int = option(0, "seed of the first weights, of the order of rows and of the split")
-    timeout: float = option(600.0, "seconds without a push before training is given up")
+    timeout: float = option(600.0, "seconds without a sign of life of any worker before training is given up")
     standalone: bool = option(False, "plain Keras fit in this process, without Spark")
     overwrite: bool = option(False, "replace a model that is there already")
     progress: bool = option(True, "draw a progress bar")
@@ -253,6 +253,7 @@ def _check(settings):
     if settings.workers is not None:
         check_number("--workers", settings.workers, 1, integer=True)
     check_number("--warmup-steps", settings.warmup_steps, 0, integer=True)
+    check_number("--seed", settings.seed, 0, integer=True)
     check_number("--learning-rate", settings.learning_rate, 0, exclusive=True)
     check_number("--timeout", settings.timeout, 0, exclusive=True)
     check_choice("--precision", settings.precision, PRECISIONS)
@@ -268,10 +269,11 @@ def _check_output(settings):
 def _train_downpour(settings, spark, table, split, model):
     from sparkneuro.data.spark import read_voxel_table
     from sparkneuro.train.estimator import DownpourTrainer
+    from sparkneuro.train.spark import count_slots
 
     trainer = DownpourTrainer(
         model=model, seriesLength=settings.series_length, validationIndicatorCol="held_out",
-        validationRows=settings.validation_series, nWorkers=settings.workers or spark.sparkContext.defaultParallelism,
+        validationRows=settings.validation_series, nWorkers=settings.workers or count_slots(spark),
         nServers=settings.servers, nFetch=settings.fetch, nPush=settings.push, warmupSteps=settings.warmup_steps,
         epochs=settings.epochs, batchSize=settings.batch_size, seed=settings.seed, timeout=settings.timeout,
         progress=settings.progress,

@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow.flight as flight
 
 from sparkneuro.errors import TrainingError
-from sparkneuro.train.ledger import OUTDATED
+from sparkneuro.train.ledger import APPLY, OUTDATED
 from sparkneuro.train.transport import SCHEMA, TOKEN_HEADER, pack, unpack
 from sparkneuro.train.weights import shard_bounds
+
+LIFE_S = 10.0
 
 
 class _SendToken(flight.ClientMiddlewareFactory):
@@ -134,7 +136,8 @@ class ShardClient:
         except flight.FlightUnauthenticatedError as error:
             raise TrainingError(f"{self._name} belongs to another run: it does not accept this run's token.") from error
         except (flight.FlightError, StopIteration, OSError) as error:
-            cause = str(error).partition(". gRPC client debug context")[0].splitlines()[0]
+            said = str(error).partition(". gRPC client debug context")[0].splitlines()
+            cause = said[0] if said else type(error).__name__
             raise TrainingError(f"{self._name} cannot be reached: {cause}") from error
 
     def _checked(self, answer):
@@ -162,6 +165,7 @@ class ParameterClient:
         self.shards = [ShardClient(a, token, timeout_s, f"parameter server {i}") for i, a in enumerate(addresses)]
         self._bounds = shard_bounds(n_values, len(addresses))
         self._versions = [0] * len(addresses)
+        self._signed = -LIFE_S
         self._pool = ThreadPoolExecutor(len(addresses)) if len(addresses) > 1 else None
 
     def initialise(self, values):
@@ -215,6 +219,19 @@ class ParameterClient:
                     f"partition {partition} waited {timeout_s:g} s for partition {answer['partition']}, which warms up the"
                     f" model and stopped after {steps} of {answer['of']} steps."
                 )
+
+    def live(self, partition):
+        """Give a sign of life, at most once in `LIFE_S` seconds however often it is called.
+
+        Parameters
+        ----------
+        partition : int
+            Who lives.
+        """
+        now = time.monotonic()
+        if now - self._signed > LIFE_S:
+            self._signed = now
+            self.shards[0].act("live", partition=partition)
 
     def leave(self, partition):
         """Say that a worker ends, done or not.
@@ -295,6 +312,9 @@ class ParameterClient:
         answer, values = self.shards[i].exchange(verb, self._cut(gradient, i), **header)
         if answer["verdict"] == OUTDATED:
             raise TrainingError(f"attempt {push.attempt} at partition {push.partition} must stop: a newer one has taken over.")
+        if answer["verdict"] == APPLY:
+            # A worker's own push does not make its weights stale.
+            self._versions[i] += 1
         return answer, values
 
     def _receive(self, answers):

@@ -105,12 +105,15 @@ def train_partition(client, gradients, batches, partition, attempt, settings):
         return done
     client.wait_for_turn(partition, settings.timeout_s)
     replica = LocalReplica(settings.rule, settings.n_trainable) if settings.n_fetch > 1 or settings.n_push > 1 else None
-    window = _Window(partition, attempt)
+    window = _Window(partition, attempt, settings.n_trainable)
     values, since_fetch = client.pull(), 0
     for clock in range(done + 1, batches.last_clock + 1):
         x = batches.batch(clock)
         loss, change = gradients.compute(values, x)
+        client.live(partition)
         if not math.isfinite(loss):
+            if not np.isfinite(x).all():
+                raise TrainingError(f"the series of partition {partition} must be finite; batch {clock} holds NaN or infinity.")
             raise TrainingError(f"the loss of partition {partition} became {loss} at batch {clock}; try a lower learning rate.")
         window.add(clock, loss * len(x), len(x), change)
         since_fetch += 1
@@ -124,6 +127,7 @@ def train_partition(client, gradients, batches, partition, attempt, settings):
             values = client.pull()
         if fetch:
             since_fetch = 0
+            window.note_pull()
         elif clock < batches.last_clock:
             values = replica.follow(values, change)
     return batches.last_clock
@@ -132,8 +136,9 @@ def train_partition(client, gradients, batches, partition, attempt, settings):
 class _Window:
     """What has been computed since the last push."""
 
-    def __init__(self, partition, attempt):
+    def __init__(self, partition, attempt, n_trainable):
         self._who = {"partition": partition, "attempt": attempt}
+        self._n_trainable = n_trainable
         self._reset()
 
     def add(self, clock, loss, rows, change):
@@ -143,11 +148,20 @@ class _Window:
         self._rows += rows
         self._change = change if self._change is None else self._change + change
 
+    def note_pull(self):
+        # Between two pulls the changes of averaged state follow each other; behind a pull they begin anew from the servers'.
+        if self._n_batches:
+            self._stretches += 1
+
     def close(self):
         push = Push(**self._who, clock=self._clock, n_batches=self._n_batches, rows=self._rows, loss=self._loss, version=0)
         change = self._change
+        if self._stretches > 1:  # of several such stretches the mean change is pushed: their sum would overshoot
+            state = change[self._n_trainable :] / np.float32(self._stretches)
+            change = np.concatenate([change[: self._n_trainable], state])
         self._reset()
         return push, change
 
     def _reset(self):
+        self._stretches = 1
         self._clock, self._n_batches, self._loss, self._rows, self._change = 0, 0, 0.0, 0, None

@@ -4,6 +4,8 @@ import logging
 from functools import partial
 
 import keras
+import numpy as np
+import pyarrow as pa
 from pyspark import keyword_only
 from pyspark.ml import Estimator, Model
 from pyspark.ml.param import Param, Params, TypeConverters
@@ -95,7 +97,7 @@ class DownpourTrainer(Estimator, _DownpourParams, MLWritable, MLReadable):
     seed : int
         Seed of the order of rows.
     timeout : float
-        Seconds without a push before training is given up.
+        Seconds without a sign of life of any worker before training is given up.
     progress : bool
         Whether a progress bar is drawn.
     """
@@ -138,6 +140,7 @@ class DownpourTrainer(Estimator, _DownpourParams, MLWritable, MLReadable):
         rule = describe_rule(model.optimizer)
         for name in ("nWorkers", "nServers", "nFetch", "nPush", "epochs", "batchSize", "validationRows"):
             check_number(name, self._value(name), minimum=1, integer=True)
+        check_number("seed", self._value("seed"), minimum=0, integer=True)
         training, held_out = self._split(dataset)
         n_workers = self._value("nWorkers")
         if (waves := describe_waves(dataset.sparkSession, n_workers)) is not None:
@@ -147,10 +150,11 @@ class DownpourTrainer(Estimator, _DownpourParams, MLWritable, MLReadable):
             raise SettingsError("there must be rows to train on; got none.")
         values, n_trainable = read_vector(model)
         host = dataset.sparkSession.conf.get("spark.driver.host")
+        bind = dataset.sparkSession.conf.get("spark.driver.bindAddress", host)
         trained = build_model(describe_model(model))
         sample = self._sample(held_out, series_length)
         servers = ServerGroup(
-            values, n_trainable, self._value("nServers"), host, rule, self._value("warmupSteps"), n_workers, n_rows
+            values, n_trainable, self._value("nServers"), host, rule, self._value("warmupSteps"), n_workers, n_rows, bind=bind
         )
         with servers:
             plan = self._plan(model, series_length, servers, rule, n_trainable)
@@ -184,7 +188,8 @@ class DownpourTrainer(Estimator, _DownpourParams, MLWritable, MLReadable):
         column = self._value("validationIndicatorCol")
         if column is None:
             return dataset, None
-        return dataset.filter(~functions.col(column)), dataset.filter(functions.col(column))
+        held_out = functions.coalesce(functions.col(column), functions.lit(False))
+        return dataset.filter(~held_out), dataset.filter(held_out)
 
     def _sample(self, held_out, series_length):
         if held_out is None or (n_rows := held_out.count()) == 0:
@@ -192,8 +197,14 @@ class DownpourTrainer(Estimator, _DownpourParams, MLWritable, MLReadable):
         wanted = self._value("validationRows")
         frame = held_out.select(self._value("inputCol"))
         if n_rows > wanted:
-            frame = frame.sample(min(1.0, 1.1 * wanted / n_rows), seed=self._value("seed")).limit(wanted)
-        return read_series(frame.toArrow().column(0), series_length, self.isDefined("seriesLength"))
+            # A few more than wanted, so that chance does not make them fewer; the rest is left out at random.
+            share = (wanted + 4 * wanted**0.5 + 10) / n_rows
+            frame = frame.sample(min(1.0, share), seed=self._value("seed"))
+        column = frame.toArrow().column(0)
+        if len(column) > wanted:
+            rows = np.random.default_rng(self._value("seed")).choice(len(column), wanted, replace=False)
+            column = column.take(pa.array(np.sort(rows)))
+        return read_series(column, series_length, self.isDefined("seriesLength")) if len(column) else None
 
     def _plan(self, model, series_length, servers, rule, n_trainable):
         settings = DownpourSettings(self._value("nFetch"), self._value("nPush"), rule, n_trainable, self._value("timeout"))

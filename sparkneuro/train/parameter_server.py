@@ -14,6 +14,7 @@ from sparkneuro.train.ledger import APPLY, Ledger
 from sparkneuro.train.training_log import TrainingLog
 from sparkneuro.train.update_rules import apply_update, make_rule
 from sparkneuro.train.warm_up import WarmUpGate
+from sparkneuro.validation import check_number
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Push:
     rows: int
     loss: float
     version: int
+
+    def __post_init__(self):
+        for name in ("partition", "attempt", "clock", "n_batches", "rows", "version"):
+            check_number(name, getattr(self, name), 0, integer=True)
+        check_number("loss", self.loss)
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,18 @@ class ParameterServer:
             clock = self.ledger.register(partition, attempt, last_clock)
             self.log.note_worker(partition, finished=clock == last_clock)
             return clock
+
+    def note_life(self, partition):
+        """Note that a worker lives, though it has nothing to push yet.
+
+        Parameters
+        ----------
+        partition : int
+            Who lives.
+        """
+        with self._lock:
+            self.log.note_life()
+        self.gate.report(partition)
 
     def pull(self):
         """Return the newest weights.

@@ -17,7 +17,7 @@ from pyspark import TaskContext
 from pyspark.sql import functions
 
 from sparkneuro.data.batches import BatchSequence, SeriesSpool, read_series
-from sparkneuro.errors import SparkneuroError, TrainingError
+from sparkneuro.errors import TrainingError
 from sparkneuro.train.client import ParameterClient
 from sparkneuro.train.downpour import DownpourSettings, train_partition
 
@@ -88,6 +88,9 @@ def use_task_cores(backend, cores):
     import tensorflow as tf
 
     try:
+        # By default the first process would take a whole GPU, and leave none to the other tasks of its machine.
+        for device in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(device, True)
         tf.config.threading.set_intra_op_parallelism_threads(cores)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     except RuntimeError:
@@ -138,11 +141,12 @@ def train_task(batches, plan, gradients_of=make_gradients):
     context = TaskContext.get()
     partition, attempt = context.partitionId(), context.taskAttemptId()
     spool = SeriesSpool(plan.series_length, os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0] or None)
-    for batch in batches:
-        spool.append(read_series(batch.column(0), plan.series_length, plan.fit_length))
-    sequence = BatchSequence(spool.matrix(), plan.batch_size, plan.epochs, plan.seed, partition)
     client = ParameterClient(plan.addresses, plan.token, plan.n_values, plan.call_timeout_s)
     try:
+        for batch in batches:
+            spool.append(read_series(batch.column(0), plan.series_length, plan.fit_length))
+            client.live(partition)
+        sequence = BatchSequence(spool.matrix(), plan.batch_size, plan.epochs, plan.seed, partition)
         gradients = gradients_of(plan) if sequence.last_clock else None
         train_partition(client, gradients, sequence, partition, attempt, plan.settings)
     finally:
@@ -188,6 +192,23 @@ def partition_frame(dataframe, n_workers):
     return dataframe.repartition(n_workers), n_rows
 
 
+def count_slots(spark):
+    """Count the tasks that run at once.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+        The session.
+
+    Returns
+    -------
+    slots : int
+        Cores of the executors that have come, in tasks; at least one.
+    """
+    cores_per_task = int(spark.conf.get("spark.task.cpus", "1"))
+    return max(spark.sparkContext.defaultParallelism // cores_per_task, 1)
+
+
 def describe_waves(spark, n_workers):
     """Say what happens when there are more workers than slots.
 
@@ -203,8 +224,7 @@ def describe_waves(spark, n_workers):
     notice : str or None
         One sentence, when they do not all fit at once.
     """
-    cores_per_task = int(spark.conf.get("spark.task.cpus", "1"))
-    slots = max(spark.sparkContext.defaultParallelism // cores_per_task, 1)
+    slots = count_slots(spark)
     if n_workers <= slots:
         return None
     waves = -(-n_workers // slots)
@@ -226,7 +246,7 @@ def run_workers(dataframe, plan, servers, timeout_s, watch=None, gradients_of=ma
     servers : ServerGroup
         The running servers.
     timeout_s : float
-        Seconds without any push after which training is given up.
+        Seconds without a sign of life of any worker after which training is given up.
     watch : callable or None
         Called with the servers' status about twice a second, in a thread of its own.
     gradients_of : callable
@@ -256,6 +276,8 @@ def run_workers(dataframe, plan, servers, timeout_s, watch=None, gradients_of=ma
             raise
         finally:
             spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
+    if failures:
+        raise failures[0]
     return sum(row.rows for row in results)
 
 
@@ -272,9 +294,12 @@ def _watching(servers, timeout_s, watch, cancel):
                 if watch is not None:
                     watch(status)
                 _check_progress(status, timeout_s)
-        except SparkneuroError as error:
+        except Exception as error:  # the outermost frame of this thread: what went wrong is raised by the thread that waits
+            log.info("the watch over the training ended", exc_info=error)
             failures.append(error)
             cancel()
+            while not stop.wait(WATCH_S):  # a job that Spark was still planning could not be cancelled yet
+                cancel()
         finally:
             client.close()
 
@@ -295,4 +320,4 @@ def _check_progress(status, timeout_s):
             f"no worker has come within {timeout_s:g} s; has Spark executors with free cores, and can they reach the driver?"
         )
     waited = ", ".join(map(str, status["unfinished"])) or "those that have not come yet"
-    raise TrainingError(f"no worker has pushed for {timeout_s:g} s; waited for partitions {waited}.")
+    raise TrainingError(f"no worker has given a sign of life for {timeout_s:g} s; waited for partitions {waited}.")

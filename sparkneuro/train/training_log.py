@@ -45,6 +45,7 @@ class TrainingLog:
         self._steady_from = None
         self._steady_to = None
         self._last_push = None
+        self._last_sign = self._start
 
     def note_worker(self, partition, finished):
         """Note that a worker has registered.
@@ -57,6 +58,10 @@ class TrainingLog:
             Whether it has nothing left to do.
         """
         self._pushes.setdefault(partition, 2 if finished else 0)
+
+    def note_life(self):
+        """Note that a worker lives: it reads its rows, or computes."""
+        self._last_sign = self.now()
 
     def note_push(self, partition, rows, loss, staleness, finished):
         """Note an applied push.
@@ -74,7 +79,7 @@ class TrainingLog:
         finished : bool
             Whether it was the partition's last.
         """
-        time_s = self._last_push = self.now()
+        time_s = self._last_push = self._last_sign = self.now()
         self.rows += rows
         self._pushes[partition] += 1
         self._watch_steady_state(time_s, finished)
@@ -107,7 +112,7 @@ class TrainingLog:
             "epochs": list(self.epochs),
             "series_per_s": rate,
             "startup_s": startup_s,
-            "idle_s": now - (self._start if self._last_push is None else self._last_push),
+            "idle_s": now - self._last_sign,
         }
 
     def _watch_steady_state(self, time_s, finished):

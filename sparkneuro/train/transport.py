@@ -1,7 +1,7 @@
 """The parameter server on the wire: Arrow Flight calls with a token, numbers and JSON, nothing that is ever unpickled.
 
 Two kinds of call. An exchange carries one vector of float32 each way (or none) with a small JSON header: the verbs
-push, pull and push_pull. An action carries JSON alone: register, wait, leave, status, stop. A call that cannot be
+push, pull and push_pull. An action carries JSON alone: register, wait, live, leave, status, stop. A call that cannot be
 served changes nothing and is answered with ``{"error": sentence}``.
 """
 
@@ -15,6 +15,7 @@ import pyarrow.flight as flight
 
 from sparkneuro.errors import SparkneuroError
 from sparkneuro.train.parameter_server import Push
+from sparkneuro.validation import check_number
 
 SCHEMA = pa.schema([("values", pa.float32())])
 TOKEN_HEADER = "authorization"
@@ -63,6 +64,10 @@ def unpack(batch):
     return batch.column(0).to_numpy(zero_copy_only=True)
 
 
+def _whole(name, value):
+    return check_number(name, value, 0, integer=True)
+
+
 class _TokenCheck(flight.ServerMiddlewareFactory):
     def __init__(self, token):
         super().__init__()
@@ -90,7 +95,13 @@ class FlightParameterServer(flight.FlightServerBase):
 
     def __init__(self, server, host, token):
         self._server = server
-        self._actions = {"register": self._register, "wait": self._wait, "leave": self._leave, "status": self._status}
+        self._actions = {
+            "register": self._register,
+            "wait": self._wait,
+            "live": self._live,
+            "leave": self._leave,
+            "status": self._status,
+        }
         super().__init__(f"grpc://{host}:0", middleware={"token": _TokenCheck(token)})
 
     def do_exchange(self, context, descriptor, reader, writer):
@@ -160,7 +171,8 @@ class FlightParameterServer(flight.FlightServerBase):
         return {"verdict": verdict, "version": version}, values
 
     def _register(self, partition, attempt, last_clock):
-        return {"clock": self._server.register(partition, attempt, last_clock)}
+        numbers = (_whole("partition", partition), _whole("attempt", attempt), _whole("last_clock", last_clock))
+        return {"clock": self._server.register(*numbers)}
 
     def _wait(self, partition):
         gate = self._server.gate
@@ -168,6 +180,10 @@ class FlightParameterServer(flight.FlightServerBase):
 
     def _leave(self, partition):
         self._server.gate.leave(partition)
+        return {}
+
+    def _live(self, partition):
+        self._server.note_life(_whole("partition", partition))
         return {}
 
     def _status(self):

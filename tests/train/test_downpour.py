@@ -75,6 +75,40 @@ def test_every_row_of_every_epoch_reaches_the_servers(serve, n_fetch, n_push):
         np.testing.assert_allclose(shard.pull()[0], -18 * 0.01, rtol=1e-5)  # 18 gradients of ones, whatever was accumulated
 
 
+class StateGradients:
+    """No gradient, and batches whose statistic is 0: they draw the averaged state from 5 towards it, a tenth each."""
+
+    def compute(self, vector, x):
+        return 1.0, np.float32([0, 0.1 * (0 - vector[1])])
+
+
+@pytest.mark.parametrize("n_fetch, n_push", [(1, 1), (1, 30), (30, 1), (4, 6), (30, 30)])
+def test_averaged_state_stays_between_its_start_and_what_the_batches_have(serve, n_fetch, n_push):
+    client = serve(np.float32([0, 5]), 1, {"name": "SGD", "learning_rate": 0.1}, rows_per_epoch=60).connect()
+    sequence = BatchSequence(numbered_rows(60), batch_size=2, epochs=1)  # 30 batches
+    train_partition(client, StateGradients(), sequence, 0, 0, settings_of({"name": "SGD"}, 1, n_fetch, n_push))
+    state = client.pull()[1]
+    assert 0 <= state < 4.9
+    if n_fetch == n_push:
+        assert state == pytest.approx(5 * 0.9**30, rel=1e-3)
+
+
+def test_a_workers_own_pushes_do_not_make_its_weights_stale(serve):
+    servers = serve(np.zeros(5, np.float32), 5, {"name": "SGD", "learning_rate": 0.01}, rows_per_epoch=23)
+    sequence = BatchSequence(numbered_rows(23), batch_size=4, epochs=2)
+    train_partition(servers.connect(), CountingGradients(5), sequence, 0, 0, settings_of({"name": "SGD"}, 5, n_fetch=4))
+    assert [epoch["staleness_max"] for epoch in servers.shards[0].status()["epochs"]] == [0, 0]
+
+
+def test_series_that_are_not_finite_are_named_as_the_cause(serve):
+    servers = serve(np.zeros(5, np.float32), 5, {"name": "SGD", "learning_rate": 1.0})
+    rows = numbered_rows(7)
+    rows[3, 1] = np.nan
+    with pytest.raises(TrainingError, match="series of partition 0 must be finite; batch 1 holds NaN"):
+        sequence = BatchSequence(rows, 7, 1)
+        train_partition(servers.connect(), CountingGradients(5, np.nan), sequence, 0, 1, settings_of({"name": "SGD"}, 5))
+
+
 def test_a_window_of_batches_is_the_sum_of_their_gradients(serve, make_model, series):
     model = make_model(keras.optimizers.SGD(0.1))
     values, n_trainable = read_vector(model)

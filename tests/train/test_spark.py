@@ -122,7 +122,10 @@ def test_more_workers_than_slots_are_announced(spark):
 
 
 def test_workers_that_hang_are_given_up_with_a_reason(rows):
-    with start_servers() as servers, pytest.raises(TrainingError, match=r"no worker has pushed for 3 s; waited for partitions 0"):
+    with (
+        start_servers() as servers,
+        pytest.raises(TrainingError, match=r"no worker has given a sign of life for 3 s; waited for partitions 0"),
+    ):
         run_workers(partition_frame(rows, 2)[0], plan_for(servers), servers, 3, gradients_of=make_hanging)
 
 

@@ -62,9 +62,12 @@ def test_the_running_loss_is_that_of_the_running_epoch(log):
     assert log.summarise()["loss"] == pytest.approx(0.5)
 
 
-def test_idle_time_counts_from_the_last_push(log):
+def test_idle_time_counts_from_the_last_sign_of_life(log):
     log.clock.now = 107.0
     assert log.summarise()["idle_s"] == pytest.approx(7)
     push(log, 9, 0)
     log.clock.now = 111.0
     assert log.summarise()["idle_s"] == pytest.approx(2)
+    log.note_life()
+    log.clock.now = 112.0
+    assert log.summarise()["idle_s"] == pytest.approx(1)

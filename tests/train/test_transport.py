@@ -88,6 +88,9 @@ def test_a_call_without_the_token_is_refused_and_changes_nothing(serve, token):
         (json.dumps({"verb": "push", **vars(PUSH)}).encode(), ONES[:5]),
         (json.dumps({"verb": "push_pull", **vars(PUSH)}).encode(), None),
         (b'{"verb": "initialise"}', ONES),
+        (json.dumps({"verb": "push", **vars(PUSH), "rows": "six"}).encode(), ONES),
+        (json.dumps({"verb": "push", **vars(PUSH), "loss": None}).encode(), ONES),
+        (json.dumps({"verb": "push", **vars(PUSH), "loss": float("nan")}).encode(), ONES),
     ],
 )
 def test_a_malformed_message_is_answered_with_an_error_and_changes_nothing(serve, header, values):
@@ -108,10 +111,23 @@ def test_a_malformed_message_is_answered_with_an_error_and_changes_nothing(serve
 
 def test_an_action_that_makes_no_sense_is_answered_with_an_error(serve):
     shard = serve(FIRST, 8, RULE).connect().shards[0]
-    with pytest.raises(TrainingError, match="an action must be one of leave, register, status, wait, stop; got 'sing'"):
+    with pytest.raises(TrainingError, match="an action must be one of leave, live, register, status, wait, stop; got 'sing'"):
         shard.act("sing")
     with pytest.raises(TrainingError, match="refused a call"):
         shard.act("register", partition=1)
+
+
+def test_signs_of_life_are_sent_now_and_then(serve, monkeypatch):
+    heard = []
+    servers = serve(FIRST, 8, RULE)
+    monkeypatch.setattr(servers.shards[0], "note_life", heard.append)
+    client = servers.connect()
+    for _ in range(5):
+        client.live(3)
+    assert heard == [3]
+    client._signed -= 11
+    client.live(3)
+    assert heard == [3, 3]
 
 
 def test_a_server_that_is_gone_is_named():
