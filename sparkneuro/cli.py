@@ -173,6 +173,11 @@ def _run_pipeline(module, settings, name):
     spark = session.start_session(app_name=f"sparkneuro {name}")
     try:
         return module.run(settings, spark)
+    except Exception as error:  # Spark's errors ask the JVM for their text, which is gone when the session is
+        known = session.readable_error(error)
+        if known is None or known is error:
+            raise
+        raise known from error
     finally:
         session.stop_session(spark)
 

@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 import tempfile
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from sparkneuro import errors
@@ -87,14 +87,23 @@ def stop_session(spark):
     """
     gateway = spark.sparkContext._gateway
     process = getattr(gateway, "proc", None)
-    if process is not None and "SPARKNEURO_LOG" not in os.environ:
-        spark.sparkContext.setLogLevel("OFF")  # tasks that an interrupt has cut short complain while Spark stops
-    spark.stop()
+    context_class = require("pyspark", "spark").SparkContext
+    try:
+        if process is not None and "SPARKNEURO_LOG" not in os.environ:
+            spark.sparkContext.setLogLevel("OFF")  # tasks that an interrupt has cut short complain while Spark stops
+        spark.stop()
+    except (OSError, require("py4j.protocol", "spark").Py4JError) as error:
+        # A signal to the whole process group ends the JVM too, and before us: then there is nothing left to stop.
+        if process is None:
+            raise
+        logger.info("the JVM had ended already: %s", error.__class__.__name__)
+        context_class._active_spark_context = None
+        process.terminate()
     if process is None:
         return
-    context_class = require("pyspark", "spark").SparkContext
-    gateway.shutdown()
-    process.stdin.close()
+    with suppress(OSError):
+        gateway.shutdown()
+        process.stdin.close()
     process.wait()
     context_class._gateway = context_class._jvm = None
 
@@ -186,7 +195,8 @@ def readable_error(exception):
     """
     if isinstance(exception, SparkneuroError):
         return exception
-    text = str(exception)
+    # The text of py4j's errors leaves out the cause, where Spark says what became of a task.
+    text = f"{exception} {getattr(exception, 'java_exception', '')}"
     raised = list(ERROR_LINE.finditer(text))
     if raised:
         kind = getattr(errors, raised[-1]["name"], SparkneuroError)
@@ -198,6 +208,11 @@ def readable_error(exception):
         return StorageError(f"the disk is full{where}; free some space, or choose another folder (TMPDIR for temporary files).")
     if isinstance(exception, PermissionError) and exception.filename:
         return StorageError(f"{exception.filename}: permission denied.")
+    if "Python worker exited unexpectedly" in text or "Python worker process terminated" in text:
+        return SparkneuroError(
+            "a Python worker of Spark died, killed or out of memory; use fewer of them (SPARK_MASTER='local[1]', --workers), or a"
+            " machine with more memory, and run the command again."
+        )
     if re.search(r"No module named '?sparkneuro\b", text):
         return MissingExtraError("the executors' Python has no sparkneuro; install it there, or name another in PYSPARK_PYTHON.")
     return None

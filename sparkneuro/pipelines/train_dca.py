@@ -13,7 +13,7 @@ import numpy as np
 
 from sparkneuro.data.batches import BatchSequence, SeriesSpool, fit_length
 from sparkneuro.data.voxel_table import VoxelTable
-from sparkneuro.errors import SettingsError
+from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.pipelines.settings import argument, option
 from sparkneuro.pipelines.split import choose_split, is_held_out, mark_held_out
 from sparkneuro.validation import check_choice, check_number
@@ -278,7 +278,11 @@ def _train_downpour(settings, spark, table, split, model):
         epochs=settings.epochs, batchSize=settings.batch_size, seed=settings.seed, timeout=settings.timeout,
         progress=settings.progress,
     )  # fmt: skip
-    fitted = trainer.fit(mark_held_out(read_voxel_table(spark, table.path), split))
+    rows = read_voxel_table(spark, table.path)
+    promised, found = sum(run.n_voxels for run in table.runs), rows.count()
+    if found != promised:
+        raise FormatError(f"{table.path}: {promised} rows are promised and {found} are there; make the table again.")
+    fitted = trainer.fit(mark_held_out(rows, split))
     return fitted, fitted.training
 
 

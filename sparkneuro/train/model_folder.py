@@ -152,7 +152,7 @@ def unpack_model(packed):
                 return keras.saving.load_model(file)
         except (ValueError, OSError, KeyError, TypeError) as error:
             first_line = (str(error).splitlines() or [type(error).__name__])[0]
-            raise FormatError(f"Keras cannot read the model: {first_line}") from error
+            raise FormatError(f"Keras cannot read the model's {WEIGHTS}: {first_line}") from error
 
 
 def _import_classes(packed):
@@ -160,5 +160,5 @@ def _import_classes(packed):
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             config = json.loads(archive.read("config.json"))
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise FormatError(f"a model must be a .keras file, a zip archive with config.json; it is not: {error}.") from error
+        raise FormatError(f"the model's {WEIGHTS} is damaged ({error}); train the model again.") from error
     import_modules(custom_modules(config))

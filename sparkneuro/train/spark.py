@@ -159,7 +159,7 @@ def _leave(client, partition):
     try:
         client.leave(partition)
     except TrainingError as error:
-        log.warning("partition %s ended without saying so: %s", partition, error)
+        log.info("partition %s ended without saying so: %s", partition, error)
     client.close()
 
 

@@ -157,6 +157,15 @@ def test_runs_are_cropped_and_padded_on_spark(spark, tmp_path):
 
 
 @pytest.mark.engine
+def test_a_table_that_lacks_a_file_is_refused(spark, tmp_path):
+    table = write_table(str(tmp_path / "t.voxels"))
+    os.unlink(table.block_path(table.runs[1], 0))
+    with pytest.raises(FormatError, match="210 rows are promised and 178 are there; make the table again"):
+        train_dca.run(settings_for(table, tmp_path), spark)
+    assert not (tmp_path / "tiny.model").exists()
+
+
+@pytest.mark.engine
 def test_ctrl_c_during_training_leaves_nothing(tmp_path):
     table = write_table(str(tmp_path / "t.voxels"))
     output = tmp_path / "tiny.model"

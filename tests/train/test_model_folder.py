@@ -51,7 +51,7 @@ def test_a_record_that_is_none_is_refused(tmp_path, content, match):
 
 
 def test_bytes_that_are_no_model_are_refused():
-    with pytest.raises(FormatError, match="must be a .keras file"):
+    with pytest.raises(FormatError, match="model.keras is damaged .* train the model again"):
         unpack_model(b"<html>not found</html>")
 
 
