@@ -1,6 +1,5 @@
 """The command as a whole, on a small synthetic table: choices without Spark, trainings with it."""
 
-import json
 import os
 import signal
 import subprocess
@@ -197,9 +196,3 @@ def _descendants(pid):
 def _wait_until_gone(processes):
     psutil = pytest.importorskip("psutil")
     return psutil.wait_procs(processes, timeout=30)[1]
-
-
-def test_the_record_is_plain_json(table, tmp_path):
-    train_dca.run(settings_for(table, tmp_path, standalone=True, epochs=1), None)
-    record = json.loads((tmp_path / "tiny.model" / "training.json").read_text())
-    assert record["settings"]["preset"] == "tiny" and record["table"] == table.path

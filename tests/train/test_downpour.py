@@ -43,9 +43,10 @@ def numbered_rows(n_rows):
     return np.repeat(np.arange(n_rows, dtype=np.float32)[:, None], 3, axis=1)
 
 
-@pytest.mark.parametrize("n_servers", [1, 3])
-@pytest.mark.parametrize("batch_normalization", [False, True], ids=["plain", "batch statistics"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name, batch_normalization, n_servers",
+    [("sgd", False, 1), ("momentum", False, 3), ("nesterov", True, 1), ("adagrad", False, 1), ("adagrad", True, 3)],
+)
 def test_one_worker_is_plain_training(serve, make_model, series, name, batch_normalization, n_servers):
     model = make_model(OPTIMIZERS[name](), batch_normalization)
     values, n_trainable = read_vector(model)
