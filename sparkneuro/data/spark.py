@@ -80,7 +80,7 @@ def write_voxel_table(dataframe, path, like, column, units, step):
     Raises
     ------
     FormatError
-        When rows were lost, repeated or of unequal length; the folder then is no table.
+        When rows were lost, repeated or of unequal length; the folder is removed then.
     """
     # Executors have working directories of their own, so a relative path would name another folder on each.
     path = str(path) if "://" in str(path) else store.locate(path)[1]
@@ -90,7 +90,11 @@ def write_voxel_table(dataframe, path, like, column, units, step):
     written = defaultdict(list)
     for file in chosen.mapInArrow(sink, WRITTEN).collect():
         written[run_key(file.subject, file.session, file.task, file.run)].append(file)
-    runs = tuple(_count_rows(path, run, like.n_blocks, written[run.key]) for run in like.runs)
+    try:
+        runs = tuple(_count_rows(path, run, like.n_blocks, written[run.key]) for run in like.runs)
+    except errors.FormatError:
+        store.delete(path)  # every task has ended, so nobody writes there any more
+        raise
     table = VoxelTable(
         path,
         like.space,

@@ -46,7 +46,7 @@ class _DownpourParams(Params):
     epochs = Param(Params._dummy(), "epochs", "passes over the rows", TypeConverters.toInt)
     batchSize = Param(Params._dummy(), "batchSize", "rows in a batch", TypeConverters.toInt)
     seed = Param(Params._dummy(), "seed", "seed of the order of rows", TypeConverters.toInt)
-    timeout = Param(Params._dummy(), "timeout", "seconds without a push before giving up", TypeConverters.toFloat)
+    timeout = Param(Params._dummy(), "timeout", "seconds without a sign of life before giving up", TypeConverters.toFloat)
     progress = Param(Params._dummy(), "progress", "whether a progress bar is drawn", TypeConverters.toBoolean)
 
     def _set_defaults(self):
