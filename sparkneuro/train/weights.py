@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from sparkneuro.errors import SettingsError
+
 
 def exchanged_variables(model):
     """List the variables that workers and servers exchange.
@@ -19,7 +21,16 @@ def exchanged_variables(model):
         `model.trainable_variables`, in its order.
     state : list of keras.Variable
         The floating-point ones of `model.non_trainable_variables`, in their order.
+
+    Raises
+    ------
+    SettingsError
+        When a weight has a constraint: servers update single elements, and would not keep it.
     """
+    for variable in model.trainable_variables:
+        if variable.constraint is not None:
+            kind = type(variable.constraint).__name__
+            raise SettingsError(f"the weights of a distributed model must have no constraint; {variable.path} has {kind}.")
     state = [v for v in model.non_trainable_variables if "float" in str(v.dtype)]
     return list(model.trainable_variables), state
 
