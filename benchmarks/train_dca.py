@@ -65,15 +65,21 @@ def write_table(path, n_series):
     VoxelTable(path, "native", np.eye(4).tolist(), shape, (run,), block_size, n_series, ("noise",), "z-score").save()
 
 
-def measure_downpour(spark, path, batch_size, n_workers, preset, epochs):
-    """Rate of Downpour SGD (series/s), and start-up (s)."""
+def count_batches(batch_size, seconds):
+    """Batches of about so many seconds, at some 700 series/s."""
+    return max(16, seconds * 700 // batch_size // 8 * 8)
+
+
+def measure_downpour(spark, path, batch_size, n_workers, preset, epochs, **params):
+    """Rate of Downpour SGD (series/s), and start-up (s); `params` are further ones of the trainer."""
     from sparkneuro.data.spark import read_voxel_table
     from sparkneuro.models.dca import build_dca
     from sparkneuro.train.estimator import DownpourTrainer
 
     trainer = DownpourTrainer(
-        model=build_dca(preset, SERIES_LENGTH, seed=0), nWorkers=n_workers, epochs=epochs, batchSize=batch_size, progress=False
-    )
+        model=build_dca(preset, SERIES_LENGTH, seed=0), nWorkers=n_workers, epochs=epochs, batchSize=batch_size, progress=False,
+        **params,
+    )  # fmt: skip
     training = trainer.fit(read_voxel_table(spark, path)).training
     return training["series_per_s"], training["startup_s"]
 
@@ -119,8 +125,7 @@ def main():
         seconds = 8 if options.quick else 24
         results = {}
         for batch_size in options.batch_sizes:
-            n_batches = max(16, seconds * 700 // batch_size // 8 * 8)
-            results[batch_size] = measure(spark, batch_size, n_batches, rounds, options.preset)
+            results[batch_size] = measure(spark, batch_size, count_batches(batch_size, seconds), rounds, options.preset)
     finally:
         stop_session(spark)
     print(f"\n{'batch':>6} {'plain':>9} {'1 worker':>9} {'2 workers':>9} {'efficiency':>11} {'speed-up':>9} {'start-up s':>11}")

@@ -180,6 +180,11 @@ class BatchSequence:
         Passes over the rows.
     seed, partition : int
         What the order depends on.
+
+    Attributes
+    ----------
+    fingerprint : int
+        Hash of all rows, whatever their order.
     """
 
     def __init__(self, series, batch_size, epochs, seed=0, partition=0):
@@ -188,8 +193,21 @@ class BatchSequence:
         self.n_batches = -(-len(series) // batch_size)
         self.last_clock = self.n_batches * epochs
         self._key = (seed, partition)
-        self._rows = np.argsort(hash_rows(series), kind="stable")
+        hashes = hash_rows(series)
+        self.fingerprint = int(hashes.sum() >> np.uint64(1))
+        self._rows = np.argsort(hashes, kind="stable")
         self._order = (None, None)
+
+    def row_counts(self):
+        """Return the sizes of batches: of a whole one, and of an epoch's last.
+
+        Returns
+        -------
+        row_counts : list of int
+            One or two numbers.
+        """
+        whole = self.batch_size if len(self.series) >= self.batch_size else 0
+        return [n for n in (whole, len(self.series) % self.batch_size) if n]
 
     def batch(self, clock):
         """Return one batch.

@@ -64,7 +64,7 @@ def run(settings, spark):
         When the table or the model is not one.
     """
     from sparkneuro.data.spark import read_voxel_table, write_voxel_table
-    from sparkneuro.train.estimator import DownpourModel
+    from sparkneuro.train.trained_model import DownpourModel
 
     table = VoxelTable.open(settings.table)
     model = DownpourModel.load(settings.model)

@@ -1,149 +1,26 @@
-"""A worker's side of the parameter server: three verbs over all shards at once."""
+"""A worker's side of the parameter server: three verbs over all shards at once, and how to find a server that was lost."""
 
-import json
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
 import numpy as np
-import pyarrow.flight as flight
 
 from sparkneuro.errors import TrainingError
-from sparkneuro.train.ledger import APPLY, OUTDATED
-from sparkneuro.train.transport import SCHEMA, TOKEN_HEADER, pack, unpack
+from sparkneuro.train.ledger import APPLY, DUPLICATE, HELD, OUTDATED, STOP
+from sparkneuro.train.secure_flight import ServerLost
+from sparkneuro.train.shard_client import ShardClient
 from sparkneuro.train.weights import shard_bounds
 
 LIFE_S = 10.0
+# Pauses between two attempts to find a lost server (s): the first, and the longest.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+log = logging.getLogger(__name__)
 
 
-class _SendToken(flight.ClientMiddlewareFactory):
-    def __init__(self, token):
-        super().__init__()
-        self._middleware = _TokenHeader(token)
-
-    def start_call(self, info):
-        return self._middleware
-
-
-class _TokenHeader(flight.ClientMiddleware):
-    def __init__(self, token):
-        super().__init__()
-        self._headers = {TOKEN_HEADER: token}
-
-    def sending_headers(self):
-        return self._headers
-
-
-class ShardClient:
-    """Calls to one server.
-
-    Parameters
-    ----------
-    address : str
-        ``host:port``.
-    token : str
-        The run's token.
-    timeout_s : float
-        Longest time that one call may take.
-    name : str
-        The server's name in messages.
-    """
-
-    def __init__(self, address, token, timeout_s=60.0, name="parameter server"):
-        self._name = f"{name} at {address}"
-        self._timeout_s = timeout_s
-        self._connection = flight.FlightClient(f"grpc://{address}", middleware=[_SendToken(token)])
-
-    def act(self, action, **body):
-        """Call an action.
-
-        Parameters
-        ----------
-        action : str
-            Its name.
-        **body
-            Its arguments, fit for JSON.
-
-        Returns
-        -------
-        answer : dict
-            The server's answer.
-
-        Raises
-        ------
-        TrainingError
-            When the server refuses, is gone, or does not answer in time.
-        """
-
-        def call():
-            request = flight.Action(action, json.dumps(body).encode())
-            (result,) = self._connection.do_action(request, self._options())
-            return json.loads(result.body.to_pybytes())
-
-        return self._checked(self._guarded(call))
-
-    def exchange(self, verb, values=None, **header):
-        """Send a vector, or none, and get one back, or none.
-
-        Parameters
-        ----------
-        verb : str
-            One of initialise, pull, push, push_pull.
-        values : ndarray of shape (n_values,), float32, or None
-            What is sent.
-        **header
-            Goes with it, fit for JSON.
-
-        Returns
-        -------
-        answer : dict
-            The server's header.
-        values : ndarray of shape (n_values,), float32
-            Read-only; empty when the verb brings none back.
-
-        Raises
-        ------
-        TrainingError
-            When the server refuses, is gone, or does not answer in time.
-        """
-
-        def call():
-            command = flight.FlightDescriptor.for_command(json.dumps({"verb": verb, **header}).encode())
-            writer, reader = self._connection.do_exchange(command, self._options())
-            with writer:
-                writer.begin(SCHEMA)
-                if values is not None:
-                    writer.write_batch(pack(values))
-                writer.done_writing()
-                chunk = reader.read_chunk()
-                return json.loads(chunk.app_metadata.to_pybytes()), unpack(chunk.data)
-
-        answer, came = self._guarded(call)
-        return self._checked(answer), came
-
-    def close(self):
-        """Close the connection."""
-        self._connection.close()
-
-    def _options(self):
-        return flight.FlightCallOptions(timeout=self._timeout_s)
-
-    def _guarded(self, call):
-        try:
-            return call()
-        except flight.FlightTimedOutError as error:
-            raise TrainingError(f"{self._name} did not answer within {self._timeout_s:g} s.") from error
-        except flight.FlightUnauthenticatedError as error:
-            raise TrainingError(f"{self._name} belongs to another run: it does not accept this run's token.") from error
-        except (flight.FlightError, StopIteration, OSError) as error:
-            said = str(error).partition(". gRPC client debug context")[0].splitlines()
-            cause = said[0] if said else type(error).__name__
-            raise TrainingError(f"{self._name} cannot be reached: {cause}") from error
-
-    def _checked(self, answer):
-        if "error" in answer:
-            raise TrainingError(f"{self._name} refused a call: {answer['error']}")
-        return answer
+class EndedEarly(TrainingError):
+    """The training was told to end: there is nothing left to do, and nothing has gone wrong."""
 
 
 class ParameterClient:
@@ -151,39 +28,75 @@ class ParameterClient:
 
     Parameters
     ----------
-    addresses : sequence of str
-        ``host:port`` of each shard's server, in the order of the shards.
-    token : str
-        The run's token.
+    find : callable
+        Returns the ``host:port`` of each shard's server, in the order of the shards, as things stand now.
+    credentials : Credentials
+        The run's.
     n_values : int
         Length of the model's vector.
     timeout_s : float
         Longest time that one call may take.
+    wire_type : str
+        float32, bfloat16 or float16: what crosses the network.
+    wait_s : float
+        Seconds to wait at most for a server that is just not there.
+
+    Raises
+    ------
+    ServerLost
+        When a server is not there in time.
     """
 
-    def __init__(self, addresses, token, n_values, timeout_s=60.0):
-        self.shards = [ShardClient(a, token, timeout_s, f"parameter server {i}") for i, a in enumerate(addresses)]
-        self._bounds = shard_bounds(n_values, len(addresses))
-        self._versions = [0] * len(addresses)
+    def __init__(self, find, credentials, n_values, timeout_s=60.0, wire_type="float32", wait_s=0.0):
+        self.n_values = n_values
+        self.timeout_s = timeout_s
+        self._find = find
+        self._credentials = credentials
+        self._wire_type = wire_type
         self._signed = -LIFE_S
-        self._pool = ThreadPoolExecutor(len(addresses)) if len(addresses) > 1 else None
+        self.shards = []
+        self._patiently(wait_s, lambda: self._connect(self._find()))
+        self._pool = ThreadPoolExecutor(len(self.shards)) if len(self.shards) > 1 else None
+
+    def reconnect(self, wait_s):
+        """Find the servers again, and wait until all of them have weights.
+
+        Parameters
+        ----------
+        wait_s : float
+            Seconds to wait at most.
+
+        Raises
+        ------
+        ServerLost
+            When one of them does not come back in time.
+        """
+
+        def connect():
+            self._connect(self._find())
+            if not all(answer["ready"] for answer in self._act("status")):
+                raise ServerLost("a parameter server has no weights yet.")
+
+        self._patiently(wait_s, connect)
 
     def initialise(self, values):
-        """Give the servers their first weights.
+        """Give the servers their first weights; a server that went on from a checkpoint keeps its own.
 
         Parameters
         ----------
         values : ndarray of shape (n_values,), float32
             The model's vector.
         """
-        self._map(lambda i: self.shards[i].exchange("initialise", self._cut(values, i)))
+        for shard, (start, end) in zip(self.shards, self._bounds, strict=True):
+            if not shard.act("status")["ready"]:
+                shard.exchange("initialise", values[start:end])
 
-    def register(self, partition, attempt, last_clock):
+    def register(self, partition, attempt, last_clock, fingerprint=0):
         """Announce a worker to all servers.
 
         Parameters
         ----------
-        partition, attempt, last_clock : int
+        partition, attempt, last_clock, fingerprint : int
             See `Ledger.register`.
 
         Returns
@@ -192,8 +105,9 @@ class ParameterClient:
             Batches up to this one are applied at every server. A server that has more will answer a repeated push with
             "duplicate".
         """
-        body = {"partition": partition, "attempt": attempt, "last_clock": last_clock}
-        return min(answer["clock"] for answer in self._map(lambda i: self.shards[i].act("register", **body)))
+        who = {"partition": partition, "attempt": attempt, "last_clock": last_clock, "fingerprint": fingerprint}
+        answers = self._act("register", **who)
+        return min(answer["clock"] for answer in answers)
 
     def wait_for_turn(self, partition, timeout_s):
         """Wait until the worker may train: behind another that warms up, if need be.
@@ -231,30 +145,44 @@ class ParameterClient:
         now = time.monotonic()
         if now - self._signed > LIFE_S:
             self._signed = now
-            self.shards[0].act("live", partition=partition)
+            try:
+                self._act("live", partition=partition)
+            except ServerLost as error:  # whoever next needs the server finds it again
+                log.info("a sign of life was lost: %s", error)
 
-    def leave(self, partition):
+    def leave(self, partition, attempt):
         """Say that a worker ends, done or not.
 
         Parameters
         ----------
-        partition : int
+        partition, attempt : int
             Who ends.
         """
-        self.shards[0].act("leave", partition=partition)
+        self._act("leave", partition=partition, attempt=attempt)
 
-    def pull(self):
+    def finish(self):
+        """Tell the servers, and through them the workers, that the training ends early."""
+        self._act("finish")
+
+    def pull(self, partition=None):
         """Fetch the newest weights.
+
+        Parameters
+        ----------
+        partition : int or None
+            Who will compute from them; None for who only looks.
 
         Returns
         -------
         values : ndarray of shape (n_values,), float32
-            Read-only.
+            The model's vector.
+        versions : list of int
+            Version of each shard.
         """
-        return self._receive(self._map(lambda i: self.shards[i].exchange("pull")))
+        return self._receive(self._map(lambda i: self._exchange("pull", i, None, partition=partition)))
 
-    def push(self, push, gradient):
-        """Send a gradient.
+    def push(self, push, gradient, versions, patience_s):
+        """Send a gradient, and wait until it is applied.
 
         Parameters
         ----------
@@ -262,35 +190,73 @@ class ParameterClient:
             Who sends what; its version is set here, for each shard.
         gradient : ndarray of shape (n_values,), float32
             Must not change until the call returns.
-        """
-        self._map(lambda i: self._send("push", i, push, gradient))
+        versions : list of int
+            Versions of the weights that it was computed from.
+        patience_s : float
+            Seconds to wait at most for workers on whom it depends.
 
-    def push_pull(self, push, gradient):
+        Returns
+        -------
+        versions : list of int
+            The same, with the worker's own push counted: it does not make its weights stale.
+        """
+        self._map(lambda i: self._send("push", i, push, gradient, versions, patience_s))
+        return [version + 1 for version in versions]
+
+    def push_pull(self, push, gradient, versions, patience_s, computing=None):
         """Send a gradient and fetch the weights that it made, in one round trip.
 
         Parameters
         ----------
         push : Push
-            Who sends what; its version is set here, for each shard.
+            Who sends what; its versions are set here, for each shard.
         gradient : ndarray of shape (n_values,), float32
             Must not change until the call returns.
+        versions : list of int
+            Versions of the weights that it was computed from.
+        patience_s : float
+            Seconds to wait at most for workers on whom it depends.
+        computing : list of int or None
+            Versions that the next gradient is being computed from already.
 
         Returns
         -------
         values : ndarray of shape (n_values,), float32
-            Read-only.
+            The model's vector.
+        versions : list of int
+            Version of each shard.
         """
-        return self._receive(self._map(lambda i: self._send("push_pull", i, push, gradient)))
+        send = self._send
+        return self._receive(self._map(lambda i: send("push_pull", i, push, gradient, versions, patience_s, computing)))
 
     def status(self):
-        """Ask the first server how the training stands.
+        """Ask the servers how the training stands.
 
         Returns
         -------
         status : dict
-            See `ParameterServer.status`.
+            See `ParameterServer.status`: the first server's, with the versions of all, their refused calls added up, and
+            the oldest checkpoint and the first complaint about one.
         """
-        return self.shards[0].act("status")
+        answers = self._act("status")
+        checkpoints = [answer["checkpoint_version"] for answer in answers]
+        return {
+            **answers[0],
+            "versions": [answer["version"] for answer in answers],
+            "bad_calls": sum(answer["bad_calls"] for answer in answers),
+            "checkpoint_version": None if None in checkpoints else min(checkpoints),
+            "checkpoint_error": next((answer["checkpoint_error"] for answer in answers if answer["checkpoint_error"]), None),
+        }
+
+    def ledgers(self):
+        """Ask the servers what they have applied.
+
+        Returns
+        -------
+        ledgers : list of dict
+            One a shard; see `Ledger.to_dict`.
+        """
+        return self._act("ledger")
 
     def close(self):
         """Close all connections."""
@@ -299,25 +265,71 @@ class ParameterClient:
         for shard in self.shards:
             shard.close()
 
+    def _patiently(self, wait_s, call):
+        deadline, pause = time.monotonic() + wait_s, FIRST_PAUSE_S
+        while True:
+            try:
+                return call()
+            except ServerLost as error:
+                if time.monotonic() + pause > deadline:
+                    if not wait_s:
+                        raise
+                    raise ServerLost(f"waited {wait_s:g} s for the parameter servers: {error}") from error
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _connect(self, addresses):
+        old = {shard.address: shard for shard in self.shards}
+        self._bounds = shard_bounds(self.n_values, len(addresses))
+        self.shards = [
+            ShardClient(address, self._credentials, end - start, self.timeout_s, f"parameter server {i}")
+            for i, (address, (start, end)) in enumerate(zip(addresses, self._bounds, strict=True))
+        ]
+        for shard in old.values():
+            shard.close()
+
     def _map(self, call):
         indices = range(len(self.shards))
         return [call(0)] if self._pool is None else list(self._pool.map(call, indices))
 
-    def _cut(self, values, i):
-        start, end = self._bounds[i]
-        return values[start:end]
+    def _act(self, action, **body):
+        return [shard.act(action, **body) for shard in self.shards]
 
-    def _send(self, verb, i, push, gradient):
-        header = asdict(replace(push, version=self._versions[i]))
-        answer, values = self.shards[i].exchange(verb, self._cut(gradient, i), **header)
+    def _exchange(self, verb, i, vector, **header):
+        start, end = self._bounds[i]
+        values = None if vector is None else vector[start:end]
+        return self.shards[i].exchange(verb, values, self._wire_type, **header)
+
+    def _send(self, verb, i, push, gradient, versions, patience_s, computing=None):
+        push = replace(push, version=versions[i], computing=None if computing is None else computing[i])
+        answer, values = self._exchange(verb, i, gradient, **asdict(push))
+        if answer["verdict"] == HELD:
+            self._wait_until_applied(i, push, patience_s)
+            answer = {"verdict": APPLY}
+            if verb == "push_pull":
+                answer, values = self._exchange("pull", i, None, partition=push.partition if computing is None else None)
+                answer["verdict"] = APPLY
         if answer["verdict"] == OUTDATED:
             raise TrainingError(f"attempt {push.attempt} at partition {push.partition} must stop: a newer one has taken over.")
-        if answer["verdict"] == APPLY:
-            # A worker's own push does not make its weights stale.
-            self._versions[i] += 1
+        if answer["verdict"] == STOP:
+            raise EndedEarly("the training ends early.")
+        if answer["verdict"] not in (APPLY, DUPLICATE):
+            raise TrainingError(f"parameter server {i} must say what became of a push; got {answer['verdict']!r}.")
         return answer, values
 
+    def _wait_until_applied(self, i, push, patience_s):
+        deadline = time.monotonic() + patience_s
+        who = {"partition": push.partition, "attempt": push.attempt, "clock": push.clock}
+        while (answer := self.shards[i].act("settle", **who))["verdict"] == HELD:
+            if time.monotonic() > deadline:
+                missing = ", ".join(map(str, answer["missing"])) or "those that have not come yet"
+                raise TrainingError(f"partition {push.partition} waited {patience_s:g} s for the pushes of partitions {missing}.")
+        if answer["verdict"] == STOP:
+            raise EndedEarly("the training ends early.")
+        if answer["verdict"] == OUTDATED:
+            raise TrainingError(f"attempt {push.attempt} at partition {push.partition} must stop: a newer one has taken over.")
+
     def _receive(self, answers):
-        self._versions = [answer["version"] for answer, _ in answers]
         vectors = [values for _, values in answers]
-        return vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
+        values = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
+        return values, [answer["version"] for answer, _ in answers]

@@ -1,17 +1,27 @@
 """Downpour SGD, one worker's part (Dean et al. 2012, algorithm 7.1).
 
 For each batch: pull the weights when it is time; compute the gradient; follow it locally; accumulate it; push the sum
-when it is time.
+when it is time. What is pushed twice, because an answer or a server was lost, is applied once: the servers' ledgers see to it.
 """
 
+import logging
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from sparkneuro.errors import TrainingError
-from sparkneuro.train.parameter_server import Push
+from sparkneuro.train.client import EndedEarly
+from sparkneuro.train.gradients import is_finite
+from sparkneuro.train.push import Push
+from sparkneuro.train.secure_flight import ServerLost
 from sparkneuro.train.update_rules import apply_update, make_rule
+
+log = logging.getLogger(__name__)
+# So many losses of a server in a row, with not one batch applied between them, end a worker.
+MOST_LOSSES = 20
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,11 @@ class DownpourSettings:
     n_trainable : int
         Number of weights at the head of the vector.
     timeout_s : float
-        Seconds to wait for another worker's warm-up.
+        Seconds to wait for other workers: for one that warms up, or whose push is needed first.
+    reconnect_s : float
+        Seconds to wait for a server that was lost.
+    pipeline : bool
+        Whether an exchange runs while the next gradient is computed, which makes gradients one push staler.
     """
 
     n_fetch: int
@@ -37,6 +51,8 @@ class DownpourSettings:
     rule: dict
     n_trainable: int
     timeout_s: float
+    reconnect_s: float = 120.0
+    pipeline: bool = False
 
 
 class LocalReplica:
@@ -77,11 +93,14 @@ class LocalReplica:
 def train_partition(client, gradients, batches, partition, attempt, settings):
     """Train on one partition, from where it stands to its last batch.
 
+    A server that is lost is looked for; when it has come back from its checkpoint, the batches that it lacks are trained again,
+    and the other servers answer that they have them.
+
     Parameters
     ----------
     client : ParameterClient
         Connection to the servers.
-    gradients : TensorFlowGradients
+    gradients : TensorFlowGradients or JaxGradients
         Anything whose ``compute(vector, x)`` returns the loss and the change.
     batches : BatchSequence
         The partition's batches, by clock.
@@ -92,45 +111,159 @@ def train_partition(client, gradients, batches, partition, attempt, settings):
 
     Returns
     -------
-    clock : int
-        The last batch's clock.
+    retrained : int
+        Batches that were trained again because a server had lost them.
 
     Raises
     ------
     TrainingError
-        When the servers are gone, a newer attempt has taken over, or the loss is not finite.
+        When a server is gone for good, a newer attempt has taken over, or the loss is not finite.
     """
-    done = client.register(partition, attempt, batches.last_clock)
-    if done == batches.last_clock:
-        return done
-    client.wait_for_turn(partition, settings.timeout_s)
-    replica = LocalReplica(settings.rule, settings.n_trainable) if settings.n_fetch > 1 or settings.n_push > 1 else None
-    window = _Window(partition, attempt, settings.n_trainable)
-    values, since_fetch = client.pull(), 0
-    for clock in range(done + 1, batches.last_clock + 1):
-        x = batches.batch(clock)
-        loss, change = gradients.compute(values, x)
-        client.live(partition)
+    worker = _Worker(client, gradients, batches, partition, attempt, settings)
+    retrained, losses, furthest = 0, 0, -1
+    while True:
+        done = _register(client, batches, partition, attempt, settings)
+        retrained += max(worker.clock - done, 0)
+        losses, furthest = (losses + 1, furthest) if done <= furthest else (0, done)
+        if done == batches.last_clock:
+            return retrained
+        try:
+            client.wait_for_turn(partition, settings.timeout_s)
+            worker.train(done)
+            return retrained
+        except EndedEarly:
+            return retrained
+        except ServerLost as lost:
+            if losses >= MOST_LOSSES:
+                raise
+            log.warning("partition %d lost a parameter server and looks for it: %s", partition, lost)
+
+
+def _register(client, batches, partition, attempt, settings):
+    deadline = time.monotonic() + settings.reconnect_s
+    while True:
+        try:
+            client.reconnect(max(deadline - time.monotonic(), 0.0))
+            return client.register(partition, attempt, batches.last_clock, batches.fingerprint)
+        except ServerLost:
+            if time.monotonic() > deadline:
+                raise
+
+
+class _Worker:
+    """The loop over batches, and how far it has come."""
+
+    def __init__(self, client, gradients, batches, partition, attempt, settings):
+        self.clock = 0
+        self._client, self._gradients, self._batches = client, gradients, batches
+        self._partition, self._attempt, self._settings = partition, attempt, settings
+        follows = settings.n_fetch > 1 or settings.n_push > 1
+        self._replica = LocalReplica(settings.rule, settings.n_trainable) if follows else None
+
+    def train(self, done):
+        """Train the batches behind `done`, and push all of them."""
+        exchange = _Overlapped if self._settings.pipeline else _InTurn
+        window = _Window(self._partition, self._attempt, self._settings.n_trainable)
+        with exchange(self._client, self._settings.timeout_s) as exchange:
+            values, versions = self._client.pull(self._partition)
+            since_fetch = 0
+            for clock in range(done + 1, self._batches.last_clock + 1):
+                loss, change, n_rows = self._compute(values, clock)
+                window.add(clock, loss * n_rows, n_rows, change)
+                since_fetch += 1
+                last = clock == self._batches.last_clock
+                fetch = since_fetch >= self._settings.n_fetch and not last
+                push = self._batches.ends_window(clock, self._settings.n_push)
+                if push and fetch:
+                    values, versions = exchange.push_pull(*window.close(), values, versions)
+                elif push:
+                    versions = exchange.push(*window.close(), versions)
+                elif fetch:
+                    values, versions = exchange.pull(self._partition)
+                if fetch:
+                    since_fetch = 0
+                    window.note_pull()
+                elif not last:
+                    values = self._replica.follow(values, change)
+
+    def _compute(self, values, clock):
+        x = self._batches.batch(clock)
+        loss, change = self._gradients.compute(values, x)
+        self.clock = max(self.clock, clock)
+        self._client.live(self._partition)
         if not math.isfinite(loss):
             if not np.isfinite(x).all():
-                raise TrainingError(f"the series of partition {partition} must be finite; batch {clock} holds NaN or infinity.")
-            raise TrainingError(f"the loss of partition {partition} became {loss} at batch {clock}; try a lower learning rate.")
-        window.add(clock, loss * len(x), len(x), change)
-        since_fetch += 1
-        fetch = since_fetch >= settings.n_fetch and clock < batches.last_clock
-        push = batches.ends_window(clock, settings.n_push)
-        if push and fetch:
-            values = client.push_pull(*window.close())
-        elif push:
-            client.push(*window.close())
-        elif fetch:
-            values = client.pull()
-        if fetch:
-            since_fetch = 0
-            window.note_pull()
-        elif clock < batches.last_clock:
-            values = replica.follow(values, change)
-    return batches.last_clock
+                raise TrainingError(
+                    f"the series of partition {self._partition} must be finite; batch {clock} holds NaN or infinity."
+                )
+            raise TrainingError(
+                f"the loss of partition {self._partition} became {loss} at batch {clock}; try a lower learning rate."
+            )
+        if not is_finite(change):
+            raise TrainingError(
+                f"the gradient of partition {self._partition} is not finite at batch {clock}, though the loss is {loss:.4g};"
+                " try a lower learning rate."
+            )
+        return loss, change, len(x)
+
+
+class _InTurn:
+    """Compute, exchange, compute, exchange."""
+
+    def __init__(self, client, patience_s):
+        self._client = client
+        self._patience_s = patience_s
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def push_pull(self, push, change, values, versions):
+        return self._client.push_pull(push, change, versions, self._patience_s)
+
+    def push(self, push, change, versions):
+        return self._client.push(push, change, versions, self._patience_s)
+
+    def pull(self, partition):
+        return self._client.pull(partition)
+
+
+class _Overlapped(_InTurn):
+    """An exchange runs while the next gradient is computed: each is computed from weights that are one push older."""
+
+    def __enter__(self):
+        self._pool = ThreadPoolExecutor(1)
+        self._running = None
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        try:
+            if self._running is not None and kind is None:
+                self._running.result()
+        finally:
+            self._pool.shutdown()
+
+    def push_pull(self, push, change, values, versions):
+        newest, now = self._finish(values, versions)
+        send = self._client.push_pull
+        self._running = self._pool.submit(send, push, change, versions, self._patience_s, computing=now)
+        return newest, now
+
+    def push(self, push, change, versions):
+        self._finish(None, versions)
+        return super().push(push, change, versions)
+
+    def pull(self, partition):
+        self._finish(None, None)
+        return super().pull(partition)
+
+    def _finish(self, values, versions):
+        if self._running is None:
+            return values, versions
+        running, self._running = self._running, None
+        return running.result()
 
 
 class _Window:

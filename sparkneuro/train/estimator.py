@@ -1,79 +1,55 @@
 """Downpour SGD as a `pyspark.ml` estimator, for notebooks and pipelines alike."""
 
+import hashlib
+import json
 import logging
-from functools import partial
 
 import keras
 import numpy as np
 import pyarrow as pa
 from pyspark import keyword_only
-from pyspark.ml import Estimator, Model
-from pyspark.ml.param import Param, Params, TypeConverters
-from pyspark.ml.util import MLReadable, MLReader, MLWritable, MLWriter
+from pyspark.ml import Estimator
+from pyspark.ml.util import MLReadable, MLWritable
 from pyspark.sql import functions
-from pyspark.sql.types import ArrayType, FloatType, StructField, StructType
 
 from sparkneuro.data.batches import read_series
-from sparkneuro.errors import FormatError, SettingsError
+from sparkneuro.errors import SettingsError
 from sparkneuro.train.architecture import build_model, describe_model
+from sparkneuro.train.checkpoint import CheckpointSettings, check_run, write_run
 from sparkneuro.train.downpour import DownpourSettings
-from sparkneuro.train.encode import encode_task, find_output
+from sparkneuro.train.event_file import EventFile
+from sparkneuro.train.executor_servers import ExecutorServers, check_slots
 from sparkneuro.train.gradients import read_vector, write_vector
-from sparkneuro.train.model_folder import pack_model, read_model_bytes, read_record, unpack_model, write_model
+from sparkneuro.train.pace import check_pace
+from sparkneuro.train.params import DownpourParams
 from sparkneuro.train.progress import TrainingWatch
-from sparkneuro.train.server_group import ServerGroup
-from sparkneuro.train.spark import WorkerPlan, describe_waves, partition_frame, run_workers
+from sparkneuro.train.push import ServerSettings
+from sparkneuro.train.run_file import published
+from sparkneuro.train.server_group import DriverServers, ServerGroup
+from sparkneuro.train.spark import WorkerPlan, count_slots, partition_frame, run_workers
+from sparkneuro.train.trained_model import DownpourModel, FolderReader, FolderWriter
 from sparkneuro.train.update_rules import describe_rule
-from sparkneuro.validation import check_number
+from sparkneuro.train.wire import WIRE_TYPES
+from sparkneuro.validation import check_choice, check_number
 
+PLACES = ("driver", "executors")
+MODES = ("asynchronous", "synchronous")
+# Longest time of one call to a server, and of the search for one that was lost (s).
+CALL_S, RECONNECT_S = 60.0, 120.0
 log = logging.getLogger(__name__)
 
 
-class _DownpourParams(Params):
-    inputCol = Param(Params._dummy(), "inputCol", "column of series, array<float>", TypeConverters.toString)
-    outputCol = Param(Params._dummy(), "outputCol", "column of features that transform adds", TypeConverters.toString)
-    outputLayer = Param(Params._dummy(), "outputLayer", "part of the model whose output they are", TypeConverters.toString)
-    seriesLength = Param(Params._dummy(), "seriesLength", "scans: others are cropped or zero-padded", TypeConverters.toInt)
-    validationIndicatorCol = Param(
-        Params._dummy(), "validationIndicatorCol", "boolean column: true for rows held out", TypeConverters.toString
-    )
-    validationRows = Param(Params._dummy(), "validationRows", "held-out rows measured each epoch", TypeConverters.toInt)
-    nWorkers = Param(Params._dummy(), "nWorkers", "number of workers (Spark tasks)", TypeConverters.toInt)
-    nServers = Param(Params._dummy(), "nServers", "number of parameter servers", TypeConverters.toInt)
-    nFetch = Param(Params._dummy(), "nFetch", "batches between two pulls", TypeConverters.toInt)
-    nPush = Param(Params._dummy(), "nPush", "batches between two pushes", TypeConverters.toInt)
-    warmupSteps = Param(Params._dummy(), "warmupSteps", "batches of the first worker alone", TypeConverters.toInt)
-    epochs = Param(Params._dummy(), "epochs", "passes over the rows", TypeConverters.toInt)
-    batchSize = Param(Params._dummy(), "batchSize", "rows in a batch", TypeConverters.toInt)
-    seed = Param(Params._dummy(), "seed", "seed of the order of rows", TypeConverters.toInt)
-    timeout = Param(Params._dummy(), "timeout", "seconds without a sign of life before giving up", TypeConverters.toFloat)
-    progress = Param(Params._dummy(), "progress", "whether a progress bar is drawn", TypeConverters.toBoolean)
-
-    def _set_defaults(self):
-        self._setDefault(
-            inputCol="series", outputCol="features", outputLayer="encoder", validationRows=4096, nWorkers=2, nServers=1,
-            nFetch=1, nPush=1, warmupSteps=0, epochs=1, batchSize=256, seed=0, timeout=600.0, progress=True,
-        )  # fmt: skip
-
-    def _value(self, name):
-        return self.getOrDefault(name) if self.isDefined(name) else None
-
-    def _param_values(self):
-        return {param.name: self.getOrDefault(param) for param in self.params if self.isDefined(param)}
-
-
-class DownpourTrainer(Estimator, _DownpourParams, MLWritable, MLReadable):
+class DownpourTrainer(Estimator, DownpourParams, MLWritable, MLReadable):
     """Train a Keras model by Downpour SGD (Dean et al. 2012) on the rows of a frame.
 
-    Every worker is a Spark task with a replica of the model; parameter servers run beside the driver. The rows are read
-    once, by one task a worker, with no shuffle where neighbouring partitions can be joined to equal shares; the driver
-    gets the model's weights and a sample of held-out rows.
+    Every worker is a Spark task with a replica of the model. The rows are read once, by one task a worker, with no shuffle where
+    neighbouring partitions can be joined to equal shares; the driver gets the model's weights and a sample of held-out rows.
 
     Parameters
     ----------
     model : keras.Model
-        Built and compiled; its loss gets the series as input and as target. Its optimizer is the servers' update rule:
-        Adagrad or SGD with a constant learning rate. Not modified.
+        Built and compiled; its loss gets the series as input and as target. Its optimizer is the servers' update rule: any of
+        Keras's that treat each weight by itself. Not modified.
     inputCol : str
         Column of series, array<float>.
     outputCol : str
@@ -100,13 +76,44 @@ class DownpourTrainer(Estimator, _DownpourParams, MLWritable, MLReadable):
         Seconds without a sign of life of any worker before training is given up.
     progress : bool
         Whether a progress bar is drawn.
+    serversOn : str
+        ``"driver"``: servers are processes beside the driver. ``"executors"``: each is a long-lived Spark task.
+    mode : str
+        ``"asynchronous"``, or ``"synchronous"``: all workers step together, with the mean gradient of all their rows.
+    pipeline : bool
+        Whether an exchange runs while the next gradient is computed, which makes gradients one push staler.
+    maxStaleness : int or None
+        Updates by others between a fetch and the push computed from it, at most; None for no bound.
+    stalenessScaling : bool
+        Whether an update is divided by 1 + its staleness.
+    wireType : str
+        What crosses the network: ``"float32"``, ``"bfloat16"`` or ``"float16"``; servers keep float32.
+    tls : bool
+        Whether connections are encrypted, with a certificate of this run.
+    checkpointDir : str or None
+        Folder that servers can reach, on any filesystem; with it a server that dies comes back, and a training can be resumed.
+        Its checkpoints stay until they are deleted, or another training begins there.
+    checkpointEvery, keepCheckpoints : int
+        Updates between two checkpoints of a server, and how many are kept of each.
+    resume : bool
+        Whether to go on from the checkpoints in `checkpointDir`.
+    patience : int or None
+        Epochs without a better validation loss after which training ends; None for never.
+    bestWeights : bool
+        Whether the weights of the best validation loss are returned, where one is measured, and not the last.
+    eventDir : str or None
+        Folder of TensorBoard event files; none are written when absent.
+    runName : str
+        What ``sparkneuro status`` calls the training.
     """
 
     @keyword_only
     def __init__(
         self, *, model=None, inputCol="series", outputCol="features", outputLayer="encoder", seriesLength=None,
         validationIndicatorCol=None, validationRows=4096, nWorkers=2, nServers=1, nFetch=1, nPush=1, warmupSteps=0, epochs=1,
-        batchSize=256, seed=0, timeout=600.0, progress=True,
+        batchSize=256, seed=0, timeout=600.0, progress=True, serversOn="driver", mode="asynchronous", pipeline=False,
+        maxStaleness=None, stalenessScaling=False, wireType="float32", tls=False, checkpointDir=None, checkpointEvery=200,
+        keepCheckpoints=2, resume=False, patience=None, bestWeights=True, eventDir=None, runName="",
     ):  # fmt: skip
         super().__init__()
         self._set_defaults()
@@ -122,7 +129,7 @@ class DownpourTrainer(Estimator, _DownpourParams, MLWritable, MLReadable):
         writer : pyspark.ml.util.MLWriter
             Saves the untrained model and the parameters.
         """
-        return _FolderWriter(self, {"params": self._param_values()})
+        return FolderWriter(self, {"params": self._param_values()})
 
     @classmethod
     def read(cls):
@@ -133,42 +140,52 @@ class DownpourTrainer(Estimator, _DownpourParams, MLWritable, MLReadable):
         reader : pyspark.ml.util.MLReader
             Reads what `write` wrote.
         """
-        return _FolderReader(lambda model, record: cls(model=model, **record["params"]))
+        return FolderReader(lambda model, record: cls(model=model, **record["params"]))
 
     def _fit(self, dataset):
         model, series_length = self._check_model()
-        rule = describe_rule(model.optimizer)
-        for name in ("nWorkers", "nServers", "nFetch", "nPush", "epochs", "batchSize", "validationRows"):
-            check_number(name, self._value(name), minimum=1, integer=True)
-        check_number("seed", self._value("seed"), minimum=0, integer=True)
+        self._check_settings()
+        spark = dataset.sparkSession
         training, held_out = self._split(dataset)
-        n_workers = self._value("nWorkers")
-        if (waves := describe_waves(dataset.sparkSession, n_workers)) is not None:
-            log.warning(waves)
-        frame, n_rows = partition_frame(training.select(self._value("inputCol")), n_workers)
+        frame, n_rows = partition_frame(training.select(self._value("inputCol")), self._value("nWorkers"))
         if n_rows == 0:
             raise SettingsError("there must be rows to train on; got none.")
         values, n_trainable = read_vector(model)
-        host = dataset.sparkSession.conf.get("spark.driver.host")
-        bind = dataset.sparkSession.conf.get("spark.driver.bindAddress", host)
+        settings = self._server_settings(describe_rule(model.optimizer), values.size, n_trainable, n_rows)
+        resume, folder = self._value("resume"), self._value("checkpointDir")
+        if resume:
+            check_run(folder, self._describe_run(model, settings))
+        servers = ServerGroup(values, settings, self._value("nServers"), self._place(spark), CALL_S, self._value("tls"), resume)
         trained = build_model(describe_model(model))
         sample = self._sample(held_out, series_length)
-        servers = ServerGroup(
-            values, n_trainable, self._value("nServers"), host, rule, self._value("warmupSteps"), n_workers, n_rows, bind=bind
-        )
         with servers:
-            plan = self._plan(model, series_length, servers, rule, n_trainable)
-            watch = TrainingWatch(n_rows * self._value("epochs"), _validator(trained, servers, sample), self._value("progress"))
+            if folder is not None and not resume:
+                write_run(folder, self._describe_run(model, settings))
+            events = EventFile(self._value("eventDir")) if self._value("eventDir") else None
+            watch = TrainingWatch(
+                n_rows * self._value("epochs"), _validator(trained, servers, sample), self._value("progress"),
+                self._value("patience"), servers.finish, folder, resume, events,
+            )  # fmt: skip
+            plan = self._plan(model, series_length, servers, settings)
+            facts = {"n_workers": self._value("nWorkers"), "n_servers": self._value("nServers"), "epochs": self._value("epochs")}
+            facts |= {"output": self._value("runName"), "n_rows_total": n_rows * self._value("epochs")}
             try:
-                run_workers(frame, plan, servers, self._value("timeout"), watch)
-                status = servers.client.status()
+                with published(servers.directory.address, servers.credentials, **facts):
+                    _, retrained = run_workers(
+                        frame, plan, servers, self._value("timeout"), watch, synchronous=self._value("mode") == "synchronous"
+                    )
+                vector, _ = servers.ask(lambda client: client.pull(), RECONNECT_S)
+                status = servers.ask(lambda client: client.status(), RECONNECT_S)
                 watch(status)
             finally:
                 watch.close()
-            write_vector(trained, servers.client.pull())
+        best = self._value("bestWeights") and watch.best_vector is not None
+        write_vector(trained, watch.best_vector if best else vector)
         summary = {
             "mode": "downpour", "series_length": series_length, "n_parameters": model.count_params(), "n_training_series": n_rows,
-            "history": watch.history, "startup_s": status["startup_s"], "series_per_s": status["series_per_s"],
+            "history": watch.history, "best": watch.best if best else None, "stopped_early": watch.stopped,
+            "startup_s": status["startup_s"], "series_per_s": status["series_per_s"], "server_restarts": servers.restarts,
+            "retrained_batches": retrained,
         }  # fmt: skip
         return self._copyValues(DownpourModel(model=trained, training=summary))
 
@@ -206,94 +223,70 @@ class DownpourTrainer(Estimator, _DownpourParams, MLWritable, MLReadable):
             column = column.take(pa.array(np.sort(rows)))
         return read_series(column, series_length, self.isDefined("seriesLength")) if len(column) else None
 
-    def _plan(self, model, series_length, servers, rule, n_trainable):
-        settings = DownpourSettings(self._value("nFetch"), self._value("nPush"), rule, n_trainable, self._value("timeout"))
+    def _check_settings(self):
+        for name in ("nWorkers", "nServers", "nFetch", "nPush", "epochs", "batchSize", "validationRows"):
+            check_number(name, self._value(name), minimum=1, integer=True)
+        for name in ("seed", "warmupSteps"):
+            check_number(name, self._value(name), minimum=0, integer=True)
+        if self._value("patience") is not None:
+            check_number("patience", self._value("patience"), minimum=1, integer=True)
+            if self._value("validationIndicatorCol") is None:
+                raise SettingsError("patience needs rows that are held out: name their column in validationIndicatorCol.")
+        check_choice("serversOn", self._value("serversOn"), PLACES)
+        check_choice("mode", self._value("mode"), MODES)
+        check_choice("wireType", self._value("wireType"), tuple(WIRE_TYPES))
+        if self._value("resume") and self._value("checkpointDir") is None:
+            raise SettingsError("checkpointDir must name the folder of checkpoints to resume from; got none.")
+        if self._value("mode") == "synchronous":
+            for name, only in {"nFetch": 1, "nPush": 1, "pipeline": False, "warmupSteps": 0, "stalenessScaling": False}.items():
+                if self._value(name) != only:
+                    raise SettingsError(f"{name} must be {only} in a synchronous training; got {self._value(name)}.")
+        check_pace(self._value("mode"), self._value("nWorkers"), self._value("maxStaleness"), self._value("pipeline"))
+
+    def _server_settings(self, rule, n_values, n_trainable, n_rows):
+        checkpoints = None
+        if self._value("checkpointDir") is not None:
+            checkpoints = CheckpointSettings(
+                self._value("checkpointDir"), self._value("checkpointEvery"), self._value("keepCheckpoints")
+            )
+        return ServerSettings(
+            rule, n_trainable, n_values - n_trainable, self._value("warmupSteps"), self._value("nWorkers"), n_rows,
+            mode=self._value("mode"), max_staleness=self._value("maxStaleness"),
+            staleness_scaling=self._value("stalenessScaling"), checkpoints=checkpoints,
+        )  # fmt: skip
+
+    def _describe_run(self, model, settings):
+        names = ("nWorkers", "nServers", "nPush", "batchSize", "epochs", "seed")
+        # Not the whole configuration: Keras numbers its layers, and the same model made twice has other names.
+        layers = [[layer.__class__.__name__, [list(weight.shape) for weight in layer.weights]] for layer in model.layers]
+        return {
+            "model": hashlib.sha256(json.dumps(layers).encode()).hexdigest()[:16], "rule": settings.rule,
+            "training_rows": settings.rows_per_epoch, "mode": settings.mode, **{name: self._value(name) for name in names},
+        }  # fmt: skip
+
+    def _place(self, spark):
+        """Where the servers run; that everything fits is made sure of before anything is started."""
+        host = spark.conf.get("spark.driver.host")
+        bind = spark.conf.get("spark.driver.bindAddress", host)
+        place = DriverServers(host, bind) if self._value("serversOn") == "driver" else ExecutorServers(spark, host, bind)
+        notice = check_slots(
+            count_slots(spark), self._value("nWorkers"), place.n_slots(self._value("nServers")),
+            self._value("mode") == "synchronous",
+        )  # fmt: skip
+        if notice is not None:
+            log.warning(notice)
+        return place
+
+    def _plan(self, model, series_length, servers, settings):
+        downpour = DownpourSettings(
+            self._value("nFetch"), self._value("nPush"), settings.rule, settings.n_trainable, self._value("timeout"),
+            RECONNECT_S, self._value("pipeline"),
+        )  # fmt: skip
         return WorkerPlan(
             describe_model(model), keras.backend.backend(), servers.n_values, series_length, self.isDefined("seriesLength"),
-            self._value("batchSize"), self._value("epochs"), self._value("seed"), tuple(servers.addresses), servers.token, 60.0,
-            settings,
+            self._value("batchSize"), self._value("epochs"), self._value("seed"), servers.directory.address, servers.credentials,
+            CALL_S, self._value("wireType"), downpour,
         )  # fmt: skip
-
-
-class DownpourModel(Model, _DownpourParams, MLWritable, MLReadable):
-    """A trained Keras model that adds its hidden features to a frame.
-
-    Parameters
-    ----------
-    model : keras.Model
-        The trained model.
-    training : dict
-        Record of its training: history, rates, numbers of rows and parameters.
-    """
-
-    def __init__(self, model=None, training=None):
-        super().__init__()
-        self._set_defaults()
-        self.model = model
-        self.training = training or {}
-
-    def write(self):
-        """Return a writer: ``model.write().overwrite().save(path)``.
-
-        Returns
-        -------
-        writer : pyspark.ml.util.MLWriter
-            Saves ``model.keras`` and ``training.json``.
-        """
-        return _FolderWriter(self, {**self.training, "params": self._param_values()})
-
-    @classmethod
-    def read(cls):
-        """Return a reader: ``DownpourModel.load(path)``.
-
-        Returns
-        -------
-        reader : pyspark.ml.util.MLReader
-            Reads what `write` wrote.
-        """
-
-        def restore(model, record):
-            restored = cls(model, {key: value for key, value in record.items() if key not in ("format", "params")})
-            return restored._set(**record.get("params", {}))
-
-        return _FolderReader(restore)
-
-    def _transform(self, dataset):
-        column, added = self._value("inputCol"), self._value("outputCol")
-        if column not in dataset.columns:
-            raise SettingsError(f"inputCol must be a column of the frame ({', '.join(dataset.columns)}); got {column!r}.")
-        if added in dataset.columns:
-            raise SettingsError(f"outputCol must be a new column; the frame has {added!r} already.")
-        find_output(self.model, self._value("outputLayer"))
-        packed = dataset.sparkSession.sparkContext.broadcast(pack_model(self.model))
-        task = partial(
-            encode_task, packed=packed, backend=keras.backend.backend(), series_length=self.training["series_length"],
-            fit_length=self.isDefined("seriesLength"), output_layer=self._value("outputLayer"), input_column=column,
-            output_column=added,
-        )  # fmt: skip
-        schema = StructType([*dataset.schema.fields, StructField(added, ArrayType(FloatType(), False), False)])
-        return dataset.mapInArrow(task, schema)
-
-
-class _FolderWriter(MLWriter):
-    def __init__(self, instance, record):
-        super().__init__()
-        self._instance, self._record = instance, record
-
-    def save(self, path):
-        write_model(path, self._instance.model, self._record, overwrite=self.shouldOverwrite)
-
-
-class _FolderReader(MLReader):
-    def __init__(self, restore):
-        super().__init__()
-        self._restore = restore
-
-    def load(self, path):
-        record = read_record(path)
-        if "params" not in record:
-            raise FormatError(f"{path} must be the folder of a trainer or of its model; its record holds no params.")
-        return self._restore(unpack_model(read_model_bytes(path)), record)
 
 
 def _validator(model, servers, sample):
@@ -301,11 +294,9 @@ def _validator(model, servers, sample):
         return None
 
     def validate():
-        client = servers.connect()
-        try:
-            write_vector(model, client.pull())
-        finally:
-            client.close()
-        return float(model.evaluate(sample, sample, batch_size=1024, verbose=0, return_dict=True)["loss"])
+        vector, _ = servers.ask(lambda client: client.pull(), RECONNECT_S)
+        write_vector(model, vector)
+        loss = float(model.evaluate(sample, sample, batch_size=1024, verbose=0, return_dict=True)["loss"])
+        return loss, vector
 
     return validate

@@ -5,11 +5,17 @@ A partition's batches are numbered 1, 2, ... over all its epochs: this number is
 keep one number a partition: the clock up to which it has come.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sparkneuro.errors import TrainingError
 
 APPLY, DUPLICATE, OUTDATED = "apply", "duplicate", "outdated"
+# What else a server may answer: the push waits for others; the training is to end early.
+HELD, STOP = "held", "stop"
+
+
+class OutOfStep(TrainingError):
+    """A caller and the server disagree about how far a partition has come; registering again settles it."""
 
 
 @dataclass
@@ -22,6 +28,8 @@ class Entry:
         Newest attempt at the partition; pushes of older ones are not applied.
     last_clock : int
         Clock of the partition's last batch of its last epoch.
+    fingerprint : int
+        Hash of the partition's rows.
     clock : int
         Batches 1 to `clock` have been applied, each once.
     rows : int
@@ -32,6 +40,7 @@ class Entry:
 
     attempt: int
     last_clock: int
+    fingerprint: int = 0
     clock: int = 0
     rows: int = 0
     pushes: int = 0
@@ -43,7 +52,28 @@ class Ledger:
     def __init__(self):
         self.entries = {}
 
-    def register(self, partition, attempt, last_clock):
+    def restore(self, entries):
+        """Go on from what `to_dict` returned.
+
+        Parameters
+        ----------
+        entries : dict of str to dict
+            What was written down.
+        """
+        # Attempts are counted anew: an application that resumes begins at 0, and clocks alone keep a batch from counting twice.
+        self.entries = {int(partition): Entry(**{**entry, "attempt": 0}) for partition, entry in entries.items()}
+
+    def to_dict(self):
+        """Return the book as plain values.
+
+        Returns
+        -------
+        entries : dict of str to dict
+            Fit for JSON.
+        """
+        return {str(partition): asdict(entry) for partition, entry in self.entries.items()}
+
+    def register(self, partition, attempt, last_clock, fingerprint=0):
         """Note that a worker begins, or begins again, with a partition.
 
         Parameters
@@ -54,6 +84,8 @@ class Ledger:
             Number of the attempt, higher for a later one.
         last_clock : int
             Clock of the last batch.
+        fingerprint : int
+            Hash of the partition's rows, whatever their order.
 
         Returns
         -------
@@ -63,9 +95,9 @@ class Ledger:
         Raises
         ------
         TrainingError
-            When a newer attempt has registered, or the partition has changed its size.
+            When a newer attempt has registered, or the partition has other rows than at first.
         """
-        entry = self.entries.setdefault(partition, Entry(attempt, last_clock))
+        entry = self.entries.setdefault(partition, Entry(attempt, last_clock, fingerprint))
         if attempt < entry.attempt:
             raise TrainingError(
                 f"partition {partition} is being trained by attempt {entry.attempt}; attempt {attempt} must stop."
@@ -74,6 +106,11 @@ class Ledger:
             raise TrainingError(
                 f"partition {partition} must have {entry.last_clock} batches, as at its first attempt; got {last_clock}:"
                 " the data changed while training."
+            )
+        if fingerprint != entry.fingerprint:
+            raise TrainingError(
+                f"partition {partition} must hold the rows of its first attempt; it holds others: resume with the same table, and"
+                " let no step before the training deal rows out at random."
             )
         entry.attempt = attempt
         return entry.clock
@@ -95,18 +132,18 @@ class Ledger:
 
         Raises
         ------
-        TrainingError
+        OutOfStep
             When the partition never registered, or batches in between are missing.
         """
         entry = self.entries.get(partition)
         if entry is None:
-            raise TrainingError(f"partition {partition} must register before it pushes.")
+            raise OutOfStep(f"partition {partition} must register before it pushes.")
         if attempt < entry.attempt:
             return OUTDATED
         if clock <= entry.clock:
             return DUPLICATE
         if clock - n_batches != entry.clock or clock > entry.last_clock:
-            raise TrainingError(
+            raise OutOfStep(
                 f"partition {partition} must push batch {entry.clock + 1} next, of {entry.last_clock};"
                 f" got batches {clock - n_batches + 1} to {clock}."
             )

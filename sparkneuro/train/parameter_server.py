@@ -1,91 +1,40 @@
-"""One shard of a parameter server: weights, an update rule, a ledger. No network, no cluster.
+"""One shard of a parameter server: weights, an update rule, a ledger, a pace. No network, no cluster.
 
 A shard owns a contiguous piece of the model's vector (`weights.exchanged_variables`): first weights that the rule
 updates, then, in the last shards, state that is averaged (BatchNormalization statistics).
 """
 
 import threading
-from dataclasses import dataclass
+import time
 
 import numpy as np
 
 from sparkneuro.errors import TrainingError
-from sparkneuro.train.ledger import APPLY, Ledger
+from sparkneuro.train.ledger import APPLY, HELD, OUTDATED, STOP, Ledger, OutOfStep
+from sparkneuro.train.pace import Held, make_pace, mean_by_rows
+from sparkneuro.train.server_checkpoints import ServerCheckpoints
 from sparkneuro.train.training_log import TrainingLog
 from sparkneuro.train.update_rules import apply_update, make_rule
 from sparkneuro.train.warm_up import WarmUpGate
-from sparkneuro.validation import check_number
 
-
-@dataclass(frozen=True)
-class Push:
-    """What a worker says beside its gradient.
-
-    Parameters
-    ----------
-    partition, attempt : int
-        Who pushes.
-    clock : int
-        Last batch covered, counted over all epochs of the partition from 1.
-    n_batches : int
-        Number of batches covered.
-    rows : int
-        Number of training rows covered.
-    loss : float
-        Sum of the rows' losses.
-    version : int
-        Version of the shard's weights that the gradient was computed from.
-    """
-
-    partition: int
-    attempt: int
-    clock: int
-    n_batches: int
-    rows: int
-    loss: float
-    version: int
-
-    def __post_init__(self):
-        for name in ("partition", "attempt", "clock", "n_batches", "rows", "version"):
-            check_number(name, getattr(self, name), 0, integer=True)
-        check_number("loss", self.loss)
-
-
-@dataclass(frozen=True)
-class ServerSettings:
-    """What a shard needs to know before the first call.
-
-    Parameters
-    ----------
-    rule : dict
-        Update rule, as `update_rules.describe_rule` gives it.
-    n_trainable : int
-        Number of elements, at the head of the shard, that the rule updates; the rest is averaged.
-    n_state : int
-        Number of elements that are averaged.
-    warmup_steps : int
-        Batches that the first worker trains alone.
-    n_partitions : int
-        Partitions that will register.
-    rows_per_epoch : int
-        Training rows of all partitions together.
-    """
-
-    rule: dict
-    n_trainable: int
-    n_state: int
-    warmup_steps: int
-    n_partitions: int
-    rows_per_epoch: int
+# A push that must wait is held by the server; its worker asks again after this long (s), so that no call outlasts its time-out.
+WAIT_S = 5.0
 
 
 class ParameterServer:
     """Weights that many workers read and change, one push at a time.
 
+    Where its settings name a folder with checkpoints of this shard, it goes on from the newest.
+
     Parameters
     ----------
     settings : ServerSettings
-        Sizes, rule and warm-up.
+        Sizes, rule, pace and checkpoints.
+
+    Raises
+    ------
+    FormatError
+        When the checkpoint is of another model.
     """
 
     def __init__(self, settings):
@@ -94,15 +43,27 @@ class ParameterServer:
         self.ledger = Ledger()
         self.gate = WarmUpGate(settings.warmup_steps)
         self.log = TrainingLog(settings.n_partitions, settings.rows_per_epoch)
+        self.stopping = False
         self._rule = make_rule(settings.rule)
-        self._slots = self._rule.make_slots(settings.n_trainable)
+        self._slots = None
         self._values = None
-        self._lock = threading.Lock()
+        self._pace = make_pace(settings.mode, settings.n_partitions, settings.max_staleness)
+        self._held = {}
+        self._changed = threading.Condition()
+        self._checkpoints = None
+        if settings.checkpoints is not None:
+            self._checkpoints = ServerCheckpoints(settings)
+            self._restore()
 
     @property
     def n_values(self):
         """Length of the shard: weights and averaged state."""
         return self.settings.n_trainable + self.settings.n_state
+
+    @property
+    def is_ready(self):
+        """Whether the shard has weights."""
+        return self._values is not None
 
     def initialise(self, values):
         """Take over the first weights.
@@ -118,27 +79,34 @@ class ParameterServer:
             When they came before.
         """
         self._check_length(values)
-        with self._lock:
+        with self._changed:
             if self._values is not None:
                 raise TrainingError("the parameter server has its weights already.")
+            self._slots = self._rule.make_slots(self.settings.n_trainable)
             self._values = np.array(values, np.float32)
+            # Without this, a death within the first interval would leave nothing to go on from.
+            self._save()
 
-    def register(self, partition, attempt, last_clock):
+    def register(self, partition, attempt, last_clock, fingerprint=0):
         """Note that a worker begins with a partition; see `Ledger.register`.
 
         Parameters
         ----------
-        partition, attempt, last_clock : int
-            Who begins, and the clock of its last batch.
+        partition, attempt, last_clock, fingerprint : int
+            Who begins, the clock of its last batch, and the hash of its rows.
 
         Returns
         -------
         clock : int
             Batches up to this one are applied already.
         """
-        with self._lock:
-            clock = self.ledger.register(partition, attempt, last_clock)
+        with self._changed:
+            clock = self.ledger.register(partition, attempt, last_clock, fingerprint)
+            # What an attempt before this one has pushed and was not applied comes again.
+            self._held.pop(partition, None)
             self.log.note_worker(partition, finished=clock == last_clock)
+            self._pace.note_base(partition, self.version)
+            self._settle()
             return clock
 
     def note_life(self, partition):
@@ -149,32 +117,57 @@ class ParameterServer:
         partition : int
             Who lives.
         """
-        with self._lock:
+        with self._changed:
             self.log.note_life()
+            self._pace.note_life(partition)
         self.gate.report(partition)
 
-    def pull(self):
+    def leave(self, partition, attempt):
+        """Note that a worker has ended, done or not.
+
+        Parameters
+        ----------
+        partition, attempt : int
+            Who has ended; it counts for nothing when a newer attempt trains the partition.
+        """
+        with self._changed:
+            entry = self.ledger.entries.get(partition)
+            if entry is not None and entry.attempt > attempt:
+                return
+            self._held.pop(partition, None)
+            self._pace.forget(partition)
+            self._settle()
+        self.gate.leave(partition)
+
+    def pull(self, partition=None):
         """Return the newest weights.
+
+        Parameters
+        ----------
+        partition : int or None
+            Who computes its next gradient from them; None for who only looks.
 
         Returns
         -------
         values : ndarray of shape (n_values,), float32
             A vector that no later push changes.
         version : int
-            Number of pushes that made it.
+            Number of updates that made it.
 
         Raises
         ------
-        TrainingError
+        OutOfStep
             When there are none yet.
         """
-        with self._lock:
+        with self._changed:
             if self._values is None:
-                raise TrainingError("the parameter server has no weights yet.")
+                raise OutOfStep("the parameter server has no weights yet.")
+            if partition is not None:
+                self._pace.note_base(partition, self.version)
             return self._values, self.version
 
-    def push(self, push, gradient):
-        """Apply a gradient, unless it was applied before.
+    def push(self, push, gradient, fetch=False, wait_s=WAIT_S):
+        """Apply a gradient when the pace allows it, unless it was applied before.
 
         State is averaged by adding a worker's change divided by 1 + staleness, which for one worker is its own statistics, and
         for many stays a convex mean of the old state and the batches' however many push at once.
@@ -185,31 +178,65 @@ class ParameterServer:
             Who pushes what.
         gradient : ndarray of shape (n_values,), float32
             Sum of the batches' gradients, then the change of the averaged state.
+        fetch : bool
+            Whether the worker goes on from the weights that this push makes.
+        wait_s : float
+            Seconds to wait for others at most.
 
         Returns
         -------
         verdict : str
-            "apply", "duplicate" or "outdated".
+            "apply", "duplicate", "outdated", "stop", or "held": then ask with `settle`.
 
         Raises
         ------
         TrainingError
             When the message does not fit; nothing is changed then.
+        OutOfStep
+            When the ledger does not stand where the push begins.
         """
         self._check_length(gradient)
-        with self._lock:
+        with self._changed:
             if self._values is None:
-                raise TrainingError("the parameter server has no weights yet.")
+                raise OutOfStep("the parameter server has no weights yet.")
             verdict = self.ledger.admit(push.partition, push.attempt, push.clock, push.n_batches)
+            if self.stopping and verdict == APPLY:
+                return STOP
             if verdict != APPLY:
                 return verdict
-            staleness = max(self.version - push.version, 0)
-            self._apply(gradient, staleness)
-            self.ledger.record(push.partition, push.clock, push.rows)
-            finished = push.clock == self.ledger.entries[push.partition].last_clock
-            self.log.note_push(push.partition, push.rows, push.loss, staleness, finished)
-        self.gate.report(push.partition, push.n_batches)
-        return APPLY
+            self._pace.note_life(push.partition)
+            self._held[push.partition] = Held(push, gradient, fetch)
+            self._settle()
+            return self._wait(push.partition, push.attempt, push.clock, wait_s)
+
+    def settle(self, partition, attempt, clock, wait_s=WAIT_S):
+        """Ask what has become of a push that was held; wait a while for it.
+
+        Parameters
+        ----------
+        partition, attempt, clock : int
+            Whose push, and its last batch.
+        wait_s : float
+            Seconds to wait at most.
+
+        Returns
+        -------
+        verdict : str
+            As of `push`.
+        missing : list of int
+            Partitions with batches left that have not pushed: those that are waited for.
+        """
+        with self._changed:
+            self.log.note_life()
+            verdict = self._wait(partition, attempt, clock, wait_s)
+            return verdict, [other for other in self.ledger.unfinished() if other not in self._held]
+
+    def finish(self):
+        """End the training early: pushes are refused from now on, and workers told to stop."""
+        with self._changed:
+            self.stopping = True
+            self._held.clear()
+            self._changed.notify_all()
 
     def status(self):
         """Return what a watcher may want to know.
@@ -217,24 +244,99 @@ class ParameterServer:
         Returns
         -------
         status : dict
-            Fit for JSON: version, partitions registered and unfinished, rows applied, epochs, rate, warm-up.
+            Fit for JSON: version, partitions registered and unfinished, rows applied, epochs, rate, warm-up, checkpoints.
         """
-        with self._lock:
+        with self._changed:
             return {
+                "ready": self.is_ready,
                 "version": self.version,
                 "registered": sorted(self.ledger.entries),
                 "unfinished": self.ledger.unfinished(),
                 "warming_up": not self.gate.is_open,
+                "stopping": self.stopping,
+                "checkpoint_version": self._checkpoints and self._checkpoints.version,
+                "checkpoint_error": self._checkpoints and self._checkpoints.complaint,
                 **self.log.summarise(),
             }
 
-    def _apply(self, gradient, staleness):
-        n = self.settings.n_trainable
-        values = np.empty_like(self._values)
-        apply_update(self._rule, self._values[:n], gradient[:n], self._slots, values[:n])
-        np.add(self._values[n:], gradient[n:] / np.float32(1 + staleness), out=values[n:])
+    def read_ledger(self):
+        """Return what has been applied.
+
+        Returns
+        -------
+        entries : dict of str to dict
+            See `Ledger.to_dict`.
+        """
+        with self._changed:
+            return self.ledger.to_dict()
+
+    def _wait(self, partition, attempt, clock, wait_s):
+        deadline = time.monotonic() + wait_s
+        while True:
+            entry = self.ledger.entries.get(partition)
+            if entry is None:
+                raise OutOfStep(f"partition {partition} must register before it pushes.")
+            if entry.attempt > attempt:
+                return OUTDATED
+            if entry.clock >= clock:
+                return APPLY
+            if self.stopping:
+                return STOP
+            if partition not in self._held:
+                raise OutOfStep(f"the push of partition {partition} up to batch {clock} is not here.")
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return HELD
+            self._changed.wait(left)
+            self._settle()  # time alone may have changed whom the pace waits for
+
+    def _settle(self):
+        while chosen := self._pace.choose(self._held, self.version, self.ledger.unfinished()):
+            self._apply([self._held.pop(partition) for partition in chosen])
+            self._changed.notify_all()
+
+    def _apply(self, group):
+        pushes = [held.push for held in group]
+        staleness = [max(self.version - push.version, 0) for push in pushes]
+        self._update(mean_by_rows(group), 0 if self.settings.mode == "synchronous" else staleness[0])
+        ended = False
+        for held, push, late in zip(group, pushes, staleness, strict=True):
+            self.ledger.record(push.partition, push.clock, push.rows)
+            finished = push.clock == self.ledger.entries[push.partition].last_clock
+            ended = ended or finished
+            self.log.note_push(push.partition, push.rows, push.loss, late, finished)
+            base = self.version if held.fetch else push.version + 1
+            self._pace.note_base(push.partition, base if push.computing is None else push.computing)
+            self.gate.report(push.partition, push.n_batches)
+        # A worker that has ended cannot train again what a shard has lost: its last push is written down before it is told.
+        if self._checkpoints is not None and (ended or self.version % self.settings.checkpoints.every == 0):
+            self._save()
+
+    def _update(self, gradient, staleness):
+        n, old = self.settings.n_trainable, self._values
+        values = np.empty_like(old)
+        apply_update(self._rule, old[:n], gradient[:n], self._slots, values[:n])
+        late = np.float32(1 + staleness)
+        if self.settings.staleness_scaling and staleness:
+            values[:n] -= old[:n]
+            values[:n] /= late
+            values[:n] += old[:n]
+        np.add(old[n:], gradient[n:] / late, out=values[n:])
         self._values = values
         self.version += 1
+
+    def _save(self):
+        if self._checkpoints is not None:
+            self._checkpoints.save(
+                self.version, self._values, self._rule.read_slots(self._slots), self.ledger, self.gate, self.log
+            )
+
+    def _restore(self):
+        found = self._checkpoints.load(self.ledger, self.gate, self.log)
+        if found is not None:
+            self.version, self._values, slots = found
+            self._slots = self._rule.make_slots(self.settings.n_trainable, slots)
+            self._check_length(self._values)
 
     def _check_length(self, values):
         if values.shape != (self.n_values,):

@@ -7,11 +7,11 @@ every row once (to where its task runs), and for each push the model's vector bo
 import logging
 import os
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import functions
@@ -19,13 +19,16 @@ from pyspark.sql import functions
 from sparkneuro.data.batches import BatchSequence, SeriesSpool, read_series
 from sparkneuro.errors import TrainingError
 from sparkneuro.train.client import ParameterClient
+from sparkneuro.train.credentials import Credentials
+from sparkneuro.train.directory import DirectoryClient
 from sparkneuro.train.downpour import DownpourSettings, train_partition
 
 log = logging.getLogger(__name__)
 WATCH_S = 0.5
 # The largest share of the rows that a worker may get, in shares of equal size: the others wait for it at the end.
 LARGEST_SHARE = 1.05
-RESULT_SCHEMA = "partition int, attempt bigint, rows bigint"
+RESULT_SCHEMA = "partition int, attempt bigint, rows bigint, retrained bigint"
+RESULT = pa.schema([("partition", pa.int32()), ("attempt", pa.int64()), ("rows", pa.int64()), ("retrained", pa.int64())])
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,14 @@ class WorkerPlan:
         Whether others are cropped or padded, or refused.
     batch_size, epochs, seed : int
         See `BatchSequence`.
-    addresses : tuple of str
-        Parameter servers.
-    token : str
-        The run's token.
+    directory : str
+        ``host:port`` of the driver's directory, which knows the parameter servers.
+    credentials : Credentials
+        The run's.
     call_timeout_s : float
         Longest time of one call to a server.
+    wire_type : str
+        What crosses the network: float32, bfloat16 or float16.
     settings : DownpourSettings
         How a worker trains.
     """
@@ -64,9 +69,10 @@ class WorkerPlan:
     batch_size: int
     epochs: int
     seed: int
-    addresses: tuple
-    token: str
+    directory: str
+    credentials: Credentials
     call_timeout_s: float
+    wire_type: str
     settings: DownpourSettings
 
 
@@ -83,7 +89,8 @@ def use_task_cores(backend, cores):
         Threads that one operation may use.
     """
     os.environ["KERAS_BACKEND"] = backend
-    if backend != "tensorflow":
+    if backend == "jax":
+        os.environ.setdefault("PJRT_NPROC", str(cores))
         return
     import tensorflow as tf
 
@@ -97,31 +104,33 @@ def use_task_cores(backend, cores):
         log.debug("TensorFlow has started in this worker already; its threads stay as they are.")
 
 
-def make_gradients(plan):
+def make_worker_gradients(plan, row_counts):
     """Build the model and its gradient function in a task.
 
     Parameters
     ----------
     plan : WorkerPlan
         What to build.
+    row_counts : list of int
+        Numbers of rows of the batches to come.
 
     Returns
     -------
-    gradients : TensorFlowGradients
+    gradients : TensorFlowGradients or JaxGradients
         On as many threads as the task has cores.
     """
     use_task_cores(plan.backend, TaskContext.get().cpus())
     from sparkneuro.train.architecture import build_model
-    from sparkneuro.train.gradients import TensorFlowGradients
+    from sparkneuro.train.gradients import make_gradients
 
-    gradients = TensorFlowGradients(build_model(plan.model), plan.series_length)
+    gradients = make_gradients(build_model(plan.model), plan.series_length)
     # Tracing and compiling take seconds. Done after the first pull, they would make the first gradient of a late worker
     # dozens of versions old.
-    gradients.compute(np.zeros(plan.n_values, np.float32), np.zeros((2, plan.series_length), np.float32))
+    gradients.warm_up(row_counts)
     return gradients
 
 
-def train_task(batches, plan, gradients_of=make_gradients):
+def train_task(batches, plan, gradients_of=make_worker_gradients):
     """Train on one partition, inside a Spark task.
 
     Parameters
@@ -131,35 +140,38 @@ def train_task(batches, plan, gradients_of=make_gradients):
     plan : WorkerPlan
         What to do.
     gradients_of : callable
-        Makes the gradient function from the plan; replaced in tests.
+        Makes the gradient function from the plan and the sizes of batches; replaced in tests.
 
     Yields
     ------
     batch : pyarrow.RecordBatch
-        One row: partition, attempt, training rows.
+        One row: partition, attempt, training rows, batches trained again because a server had lost them.
     """
     context = TaskContext.get()
     partition, attempt = context.partitionId(), context.taskAttemptId()
     spool = SeriesSpool(plan.series_length, os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0] or None)
-    client = ParameterClient(plan.addresses, plan.token, plan.n_values, plan.call_timeout_s)
+    directory = DirectoryClient(plan.directory, plan.credentials)
+    wait_s = plan.settings.reconnect_s
+    client = ParameterClient(directory.addresses, plan.credentials, plan.n_values, plan.call_timeout_s, plan.wire_type, wait_s)
     try:
         for batch in batches:
             spool.append(read_series(batch.column(0), plan.series_length, plan.fit_length))
             client.live(partition)
         sequence = BatchSequence(spool.matrix(), plan.batch_size, plan.epochs, plan.seed, partition)
-        gradients = gradients_of(plan) if sequence.last_clock else None
-        train_partition(client, gradients, sequence, partition, attempt, plan.settings)
+        gradients = gradients_of(plan, sequence.row_counts()) if sequence.last_clock else None
+        retrained = train_partition(client, gradients, sequence, partition, attempt, plan.settings)
     finally:
-        _leave(client, partition)
-    columns = [pa.array([partition], pa.int32()), pa.array([attempt], pa.int64()), pa.array([spool.n_series], pa.int64())]
-    yield pa.RecordBatch.from_arrays(columns, names=["partition", "attempt", "rows"])
+        _leave(client, partition, attempt)
+        directory.close()
+    row = {"partition": partition, "attempt": attempt, "rows": spool.n_series, "retrained": retrained}
+    yield pa.RecordBatch.from_pylist([row], schema=RESULT)
 
 
-def _leave(client, partition):
+def _leave(client, partition, attempt):
     try:
-        client.leave(partition)
+        client.leave(partition, attempt)
     except TrainingError as error:
-        log.info("partition %s ended without saying so: %s", partition, error)
+        log.info("partition %d ended without saying so: %s", partition, error)
     client.close()
 
 
@@ -209,32 +221,7 @@ def count_slots(spark):
     return max(spark.sparkContext.defaultParallelism // cores_per_task, 1)
 
 
-def describe_waves(spark, n_workers):
-    """Say what happens when there are more workers than slots.
-
-    Parameters
-    ----------
-    spark : pyspark.sql.SparkSession
-        The session.
-    n_workers : int
-        Number of workers.
-
-    Returns
-    -------
-    notice : str or None
-        One sentence, when they do not all fit at once.
-    """
-    slots = count_slots(spark)
-    if n_workers <= slots:
-        return None
-    waves = -(-n_workers // slots)
-    return (
-        f"{n_workers} workers on {slots} slots: they train in {waves} waves, each with all epochs;"
-        f" with --workers {slots} they would train together."
-    )
-
-
-def run_workers(dataframe, plan, servers, timeout_s, watch=None, gradients_of=make_gradients):
+def run_workers(dataframe, plan, servers, timeout_s, watch=None, gradients_of=make_worker_gradients, synchronous=False):
     """Run all workers to their end while the servers are watched.
 
     Parameters
@@ -248,14 +235,19 @@ def run_workers(dataframe, plan, servers, timeout_s, watch=None, gradients_of=ma
     timeout_s : float
         Seconds without a sign of life of any worker after which training is given up.
     watch : callable or None
-        Called with the servers' status about twice a second, in a thread of its own.
+        Called with the servers' status about twice a second, in a thread of its own; what it returns is told to who asks for the
+        training's status.
     gradients_of : callable
         See `train_task`.
+    synchronous : bool
+        Whether all workers are started together, as a barrier stage.
 
     Returns
     -------
     rows : int
         Training rows of all partitions.
+    retrained : int
+        Batches that were trained again because a server had lost them.
 
     Raises
     ------
@@ -263,8 +255,12 @@ def run_workers(dataframe, plan, servers, timeout_s, watch=None, gradients_of=ma
         When a worker or a server fails, or nothing happens for too long.
     """
     spark = dataframe.sparkSession
-    frame = dataframe.mapInArrow(partial(train_task, plan=plan, gradients_of=gradients_of), RESULT_SCHEMA)
-    group = f"sparkneuro-train-{plan.token[:8]}"
+    task = partial(train_task, plan=plan, gradients_of=gradients_of)
+    frame = dataframe.mapInArrow(task, RESULT_SCHEMA, barrier=synchronous)
+    if synchronous:
+        # Spark starts a barrier stage again when one of its tasks has died, but not the last stage of a job.
+        frame = frame.repartition(1)
+    group = f"sparkneuro-train-{time.time_ns()}"
     with _watching(servers, timeout_s, watch, lambda: spark.sparkContext.cancelJobGroup(group)) as failures:
         spark.sparkContext.setJobGroup(group, "Downpour SGD", interruptOnCancel=True)
         try:
@@ -272,13 +268,13 @@ def run_workers(dataframe, plan, servers, timeout_s, watch=None, gradients_of=ma
         except Exception as error:  # Spark reports a cancelled job by many types; the watcher knows why.
             if failures:
                 raise failures[0] from error
-            servers.check_alive()  # a worker may miss a dead server before the watcher does
+            servers.maintain()  # a worker may miss a dead server before the watcher does
             raise
         finally:
             spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
     if failures:
         raise failures[0]
-    return sum(row.rows for row in results)
+    return sum(row["rows"] for row in results), sum(row["retrained"] for row in results)
 
 
 @contextmanager
@@ -286,13 +282,11 @@ def _watching(servers, timeout_s, watch, cancel):
     stop, failures = threading.Event(), []
 
     def loop():
-        client = servers.connect()
         try:
             while not stop.wait(WATCH_S):
-                servers.check_alive()
-                status = client.status()
-                if watch is not None:
-                    watch(status)
+                status = servers.ask(lambda client: client.status(), timeout_s)
+                facts = {} if watch is None else watch(status) or {}
+                servers.directory.status = {**status, **facts, "restarts": servers.restarts}
                 _check_progress(status, timeout_s)
         except Exception as error:  # the outermost frame of this thread: what went wrong is raised by the thread that waits
             log.info("the watch over the training ended", exc_info=error)
@@ -300,8 +294,6 @@ def _watching(servers, timeout_s, watch, cancel):
             cancel()
             while not stop.wait(WATCH_S):  # a job that Spark was still planning could not be cancelled yet
                 cancel()
-        finally:
-            client.close()
 
     thread = threading.Thread(target=loop, name="sparkneuro-watch", daemon=True)
     thread.start()

@@ -1,7 +1,7 @@
 """What a server notes of a training: loss and staleness an epoch, and how fast rows come in."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 
 @dataclass
@@ -81,7 +81,7 @@ class TrainingLog:
         """
         time_s = self._last_push = self._last_sign = self.now()
         self.rows += rows
-        self._pushes[partition] += 1
+        self._pushes[partition] = self._pushes.get(partition, 0) + 1
         self._watch_steady_state(time_s, finished)
         epoch = self._epoch
         epoch.rows += rows
@@ -91,6 +91,34 @@ class TrainingLog:
         epoch.staleness_max = max(epoch.staleness_max, staleness)
         if self.rows >= (len(self.epochs) + 1) * self.rows_per_epoch:
             self._close_epoch(time_s)
+
+    def to_dict(self):
+        """Return the sums so far as plain values, to go on from after a restart.
+
+        Returns
+        -------
+        state : dict
+            Fit for JSON.
+        """
+        now = self.now()
+        return {
+            "rows": self.rows, "epochs": self.epochs, "epoch": asdict(self._epoch), "elapsed_s": now - self._start,
+            "epoch_elapsed_s": None if self._epoch_start is None else now - self._epoch_start,
+        }  # fmt: skip
+
+    def restore(self, state):
+        """Go on from what `to_dict` returned; the steady state is measured anew.
+
+        Parameters
+        ----------
+        state : dict
+            What was written down.
+        """
+        now = self.now()
+        self.rows, self.epochs = state["rows"], list(state["epochs"])
+        self._epoch = _EpochSums(**state["epoch"])
+        self._start = now - state["elapsed_s"]
+        self._epoch_start = None if state["epoch_elapsed_s"] is None else now - state["epoch_elapsed_s"]
 
     def summarise(self):
         """Return the sums so far.

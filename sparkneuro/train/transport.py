@@ -1,86 +1,27 @@
-"""The parameter server on the wire: Arrow Flight calls with a token, numbers and JSON, nothing that is ever unpickled.
+"""The parameter server on the wire.
 
-Two kinds of call. An exchange carries one vector of float32 each way (or none) with a small JSON header: the verbs
-push, pull and push_pull. An action carries JSON alone: register, wait, live, leave, status, stop. A call that cannot be
-served changes nothing and is answered with ``{"error": sentence}``.
+Two kinds of call. An exchange carries one vector each way (or none) with a small JSON header: the verbs initialise, push, pull
+and push_pull. An action carries JSON alone: register, wait, settle, live, leave, finish, status, ledger, stop.
 """
 
-import hmac
 import json
 import threading
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.flight as flight
 
-from sparkneuro.errors import SparkneuroError
-from sparkneuro.train.parameter_server import Push
+from sparkneuro.errors import TrainingError
+from sparkneuro.train.ledger import APPLY, DUPLICATE
+from sparkneuro.train.parameter_server import WAIT_S
+from sparkneuro.train.push import Push
+from sparkneuro.train.secure_flight import CALLERS_FAULTS, SecureServer
+from sparkneuro.train.wire import receive_vector, send_vector, wire_schema
 from sparkneuro.validation import check_number
 
-SCHEMA = pa.schema([("values", pa.float32())])
-TOKEN_HEADER = "authorization"
-# A waiting worker asks again after this long (s): a call never lasts longer than its time-out, and a dead waiter is forgotten.
-WAIT_S = 5.0
+VERBS = ("initialise", "pull", "push", "push_pull")
+NOTHING = np.empty(0, np.float32)
 
 
-def pack(values):
-    """Wrap a vector as a record batch, without copying it.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n,), float32
-        Must not change until the batch is sent.
-
-    Returns
-    -------
-    batch : pyarrow.RecordBatch
-        One column, ``values``.
-    """
-    values = np.ascontiguousarray(values, np.float32)
-    array = pa.Array.from_buffers(pa.float32(), values.size, [None, pa.py_buffer(values)])
-    return pa.RecordBatch.from_arrays([array], schema=SCHEMA)
-
-
-def unpack(batch):
-    """Return the vector in a record batch, without copying it.
-
-    Parameters
-    ----------
-    batch : pyarrow.RecordBatch
-        What `pack` made.
-
-    Returns
-    -------
-    values : ndarray of shape (n,), float32
-        Read-only view.
-
-    Raises
-    ------
-    SparkneuroError
-        When it is anything else.
-    """
-    if batch.schema != SCHEMA or batch.column(0).null_count:
-        raise SparkneuroError(f"a message must hold one float32 column without nulls, values; got {batch.schema.names}.")
-    return batch.column(0).to_numpy(zero_copy_only=True)
-
-
-def _whole(name, value):
-    return check_number(name, value, 0, integer=True)
-
-
-class _TokenCheck(flight.ServerMiddlewareFactory):
-    def __init__(self, token):
-        super().__init__()
-        self._token = token.encode()
-
-    def start_call(self, info, headers):
-        came = headers.get(TOKEN_HEADER, [""])[0]
-        came = came if isinstance(came, bytes) else came.encode()
-        if not hmac.compare_digest(came, self._token):
-            raise flight.FlightUnauthenticatedError("this call does not carry the run's token.")
-
-
-class FlightParameterServer(flight.FlightServerBase):
+class FlightParameterServer(SecureServer):
     """Serves one `ParameterServer` over Arrow Flight.
 
     Parameters
@@ -89,20 +30,18 @@ class FlightParameterServer(flight.FlightServerBase):
         The shard.
     host : str
         Address to bind; the port is the system's choice (see `port`).
-    token : str
-        What every call must carry.
+    credentials : Credentials
+        What every call must show.
+    stop : callable or None
+        What the action ``stop`` does; by default the server ends when its running calls have.
     """
 
-    def __init__(self, server, host, token):
+    def __init__(self, server, host, credentials, stop=None):
         self._server = server
-        self._actions = {
-            "register": self._register,
-            "wait": self._wait,
-            "live": self._live,
-            "leave": self._leave,
-            "status": self._status,
-        }
-        super().__init__(f"grpc://{host}:0", middleware={"token": _TokenCheck(token)})
+        # Shutting down waits for running calls, this one among them: so it is another thread's work.
+        self._shut_down = stop or (lambda: threading.Thread(target=self.shutdown, daemon=True).start())
+        names = ("register", "wait", "settle", "live", "leave", "finish", "status", "ledger", "stop")
+        super().__init__(host, credentials, {name: getattr(self, f"_{name}") for name in names})
 
     def do_exchange(self, context, descriptor, reader, writer):
         """Serve one of initialise, pull, push, push_pull (called by Arrow).
@@ -116,75 +55,77 @@ class FlightParameterServer(flight.FlightServerBase):
         reader, writer : pyarrow.flight.MetadataRecordBatchReader, pyarrow.flight.MetadataRecordBatchWriter
             The streams.
         """
-        empty = np.empty(0, np.float32)
+        wire_type, fault = "float32", None
         try:
-            # Read before answering, whatever the verb: a caller that is still writing takes an early answer for a failure.
-            chunk = next(iter(reader), None)
-            header, values = self._exchange(json.loads(descriptor.command), chunk)
-        except (SparkneuroError, ValueError, TypeError, KeyError) as error:
-            header, values = {"error": f"{error}"}, empty
-        writer.begin(SCHEMA)
-        writer.write_with_metadata(pack(empty if values is None else values), json.dumps(header).encode())
-
-    def do_action(self, context, action):
-        """Serve one of register, wait, leave, status, stop (called by Arrow).
-
-        Parameters
-        ----------
-        context : pyarrow.flight.ServerCallContext
-            Not used.
-        action : pyarrow.flight.Action
-            Its body is JSON.
-
-        Returns
-        -------
-        results : list of pyarrow.flight.Result
-            One, JSON.
-        """
+            header = dict(json.loads(descriptor.command))
+            verb, wanted = header.pop("verb"), header.pop("wire_type", "float32")
+            wire_schema(wanted)
+            wire_type = wanted
+        except CALLERS_FAULTS as error:
+            verb, fault = "a call", error
         try:
-            if action.type == "stop":
-                # Shutting down waits for running calls, this one among them: so it is another thread's work.
-                threading.Thread(target=self.shutdown, daemon=True).start()
-                answer = {}
-            elif action.type in self._actions:
-                answer = self._actions[action.type](**json.loads(action.body.to_pybytes() or b"{}"))
-            else:
-                answer = {"error": f"an action must be one of {', '.join(sorted(self._actions))}, stop; got {action.type!r}."}
-        except (SparkneuroError, ValueError, TypeError, KeyError) as error:
-            answer = {"error": f"{error}"}
-        return [flight.Result(pa.py_buffer(json.dumps(answer).encode()))]
+            # Read before answering, whatever came: a caller that is still writing takes an early answer for a failure.
+            values, _ = receive_vector(reader, wire_type, self._server.n_values, expected=verb)
+            if fault is not None:
+                raise fault
+            answer, values = self._exchange(verb, header, values)
+        except CALLERS_FAULTS as error:
+            answer, values = self.refuse(error), None
+        writer.begin(wire_schema(wire_type))
+        send_vector(writer, NOTHING if values is None else values, wire_type, json.dumps(answer).encode())
 
-    def _exchange(self, header, chunk):
-        verb, verdict = header.pop("verb"), None
-        if verb != "pull" and chunk is None:
-            raise SparkneuroError(f"{verb} must bring a vector; none came.")
+    def _exchange(self, verb, header, values):
+        if verb not in VERBS:
+            raise TrainingError(f"a verb must be one of {', '.join(VERBS)}; got {verb!r}.")
         if verb == "initialise":
-            self._server.initialise(unpack(chunk.data))
+            self._server.initialise(values)
             return {}, None
-        if verb in ("push", "push_pull"):
-            verdict = self._server.push(Push(**header), unpack(chunk.data))
-        elif verb != "pull":
-            raise SparkneuroError(f"a verb must be one of initialise, pull, push, push_pull; got {verb!r}.")
-        if verb == "push":
+        if verb == "pull":
+            values, version = self._server.pull(header.get("partition"))
+            return {"version": version}, values
+        push = Push(**header)
+        verdict = self._server.push(push, values, fetch=verb == "push_pull")
+        if verb == "push" or verdict not in (APPLY, DUPLICATE):
             return {"verdict": verdict}, None
-        values, version = self._server.pull()
+        values, version = self._server.pull(push.partition if push.computing is None else None)
         return {"verdict": verdict, "version": version}, values
 
-    def _register(self, partition, attempt, last_clock):
+    def _register(self, partition, attempt, last_clock, fingerprint=0):
         numbers = (_whole("partition", partition), _whole("attempt", attempt), _whole("last_clock", last_clock))
+        numbers += (_whole("fingerprint", fingerprint),)
         return {"clock": self._server.register(*numbers)}
 
     def _wait(self, partition):
         gate = self._server.gate
         return {"go": gate.enter(partition, WAIT_S), "partition": gate.partition, "steps": gate.steps, "of": gate.n_steps}
 
-    def _leave(self, partition):
-        self._server.gate.leave(partition)
-        return {}
+    def _settle(self, partition, attempt, clock):
+        numbers = (_whole("partition", partition), _whole("attempt", attempt), _whole("clock", clock))
+        verdict, missing = self._server.settle(*numbers)
+        return {"verdict": verdict, "missing": missing}
 
     def _live(self, partition):
         self._server.note_life(_whole("partition", partition))
         return {}
 
+    def _leave(self, partition, attempt):
+        self._server.leave(_whole("partition", partition), _whole("attempt", attempt))
+        return {}
+
+    def _finish(self):
+        self._server.finish()
+        return {}
+
     def _status(self):
-        return self._server.status()
+        return {**self._server.status(), "bad_calls": self.bad_calls.total}
+
+    def _ledger(self):
+        return self._server.read_ledger()
+
+    def _stop(self):
+        self._shut_down()
+        return {}
+
+
+def _whole(name, value):
+    return check_number(name, value, 0, integer=True)

@@ -7,37 +7,52 @@ import numpy as np
 import pytest
 
 from sparkneuro.train.client import ParameterClient
-from sparkneuro.train.parameter_server import ParameterServer, ServerSettings
+from sparkneuro.train.credentials import Credentials
+from sparkneuro.train.parameter_server import ParameterServer
+from sparkneuro.train.push import ServerSettings
 from sparkneuro.train.transport import FlightParameterServer
 from sparkneuro.train.weights import shard_bounds
 
-TOKEN = "the token of this test"
+CREDENTIALS = Credentials("the token of this test")
 
 
 class ServersInThreads:
     """Real Flight servers on loopback, in threads of the test's own process."""
 
-    def __init__(self, values, n_trainable, rule, n_servers=1, warmup_steps=0, n_partitions=1, rows_per_epoch=100):
+    def __init__(
+        self, values, n_trainable, rule, n_servers=1, credentials=CREDENTIALS, warmup_steps=0, n_partitions=1, rows_per_epoch=100,
+        **settings,
+    ):  # fmt: skip
         self.shards = []
-        self._flights = []
-        for start, end in shard_bounds(values.size, n_servers):
+        self.flights = []
+        for shard, (start, end) in enumerate(shard_bounds(values.size, n_servers)):
             n = min(max(n_trainable - start, 0), end - start)
-            settings = ServerSettings(rule, n, end - start - n, warmup_steps, n_partitions, rows_per_epoch)
-            self.shards.append(ParameterServer(settings))
-            self._flights.append(FlightParameterServer(self.shards[-1], "127.0.0.1", TOKEN))
-        self.addresses = [f"127.0.0.1:{flight.port}" for flight in self._flights]
+            whole = ServerSettings(
+                rule, n, end - start - n, warmup_steps, n_partitions, rows_per_epoch, shard, n_servers, **settings
+            )
+            self.shards.append(ParameterServer(whole))
+            self.flights.append(FlightParameterServer(self.shards[-1], "127.0.0.1", credentials))
+        self.addresses = [f"127.0.0.1:{flight.port}" for flight in self.flights]
+        self.credentials = credentials
         self.n_values = values.size
         self.clients = []
         self.connect().initialise(values)
 
-    def connect(self, token=TOKEN, timeout_s=20.0):
-        self.clients.append(ParameterClient(self.addresses, token, self.n_values, timeout_s))
-        return self.clients[-1]
+    def connect(self, credentials=None, timeout_s=20.0, wire_type="float32"):
+        client = ParameterClient(lambda: self.addresses, credentials or self.credentials, self.n_values, timeout_s, wire_type)
+        self.clients.append(client)
+        return client
+
+    def replace(self, shard, server):
+        """Put another server in the place of one that has died; it listens elsewhere."""
+        self.flights[shard].shutdown()
+        self.shards[shard], self.flights[shard] = server, FlightParameterServer(server, "127.0.0.1", self.credentials)
+        self.addresses[shard] = f"127.0.0.1:{self.flights[shard].port}"
 
     def stop(self):
         for client in self.clients:
             client.close()
-        for flight in self._flights:
+        for flight in self.flights:
             flight.shutdown()
 
 

@@ -7,8 +7,10 @@ keras = pytest.importorskip("keras", reason="needs the keras extra")
 
 from sparkneuro.data.batches import BatchSequence  # noqa: E402
 from sparkneuro.errors import FormatError, SettingsError  # noqa: E402
-from sparkneuro.train.estimator import DownpourModel, DownpourTrainer  # noqa: E402
+from sparkneuro.train.estimator import DownpourTrainer  # noqa: E402
 from sparkneuro.train.gradients import read_vector  # noqa: E402
+from sparkneuro.train.progress import TrainingWatch  # noqa: E402
+from sparkneuro.train.trained_model import DownpourModel  # noqa: E402
 
 pytestmark = pytest.mark.engine
 
@@ -88,6 +90,13 @@ def test_other_lengths_are_refused_unless_a_length_is_given(spark, make_model):
         ({"model": None}, "model must be a built and compiled keras.Model"),
         ({"nWorkers": 0}, "nWorkers must be a whole number of at least 1; got 0"),
         ({"batchSize": -1}, "batchSize must be"),
+        ({"wireType": "int8"}, "wireType must be one of float32, bfloat16, float16; got 'int8'"),
+        ({"patience": 3}, "patience needs rows that are held out"),
+        ({"resume": True}, "checkpointDir must name the folder"),
+        ({"nWorkers": 3, "maxStaleness": 1}, "max_staleness must be at least 2 with 3 workers"),
+        ({"mode": "synchronous", "nPush": 2}, "nPush must be 1 in a synchronous training; got 2"),
+        ({"mode": "synchronous", "nWorkers": 3}, "runs all workers at once: 3 workers do not fit on 2 slots"),
+        ({"serversOn": "executors", "nServers": 2}, "2 parameter servers on executors need 3 slots.*the cluster has 2"),
         ({"seriesLength": 12}, "seriesLength must be 13, as the model takes; got 12"),
     ],
 )
@@ -97,8 +106,77 @@ def test_settings_that_make_no_sense_are_refused(rows, make_model, options, matc
 
 
 def test_an_optimizer_that_servers_cannot_apply_is_refused(rows, make_model):
-    with pytest.raises(SettingsError, match="Adagrad or SGD; got the optimizer Adam"):
-        DownpourTrainer(model=make_model(keras.optimizers.Adam()), progress=False).fit(rows)
+    with pytest.raises(SettingsError, match="treat every weight by itself .*; got Muon"):
+        DownpourTrainer(model=make_model(keras.optimizers.Muon()), progress=False).fit(rows)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"wireType": "bfloat16"},
+        {"wireType": "float16", "tls": True},
+        {"pipeline": True, "nServers": 2},
+        {"mode": "synchronous"},
+        {"maxStaleness": 1, "stalenessScaling": True},
+        {"nWorkers": 1, "serversOn": "executors"},
+    ],
+    ids=lambda options: "-".join(f"{name}-{value}" for name, value in options.items()),
+)
+def test_every_way_of_training_learns(rows, series, make_model, options):
+    model = make_model(keras.optimizers.Adam(0.01))
+    before = model.evaluate(series, series, verbose=0)
+    trained = DownpourTrainer(**{"model": model, "nWorkers": 2, "epochs": 12, "batchSize": 8, "progress": False, **options}).fit(
+        rows
+    )
+    assert trained.model.evaluate(series, series, verbose=0) < 0.5 * before
+    history = trained.training["history"]
+    assert len(history) == 12
+    if options.get("maxStaleness"):
+        assert max(epoch["staleness_max"] for epoch in history) <= options["maxStaleness"]
+    if options.get("mode"):
+        assert max(epoch["staleness_max"] for epoch in history) == 0
+
+
+def test_training_ends_when_the_validation_loss_gets_no_better(rows, series, make_model, tmp_path):
+    model = make_model(keras.optimizers.SGD(0.0001))  # the loss falls for ever, but from one epoch on it is told that it rises
+    trainer = DownpourTrainer(
+        model=model, nWorkers=2, epochs=400, batchSize=8, validationIndicatorCol="held_out", patience=2, progress=False,
+        eventDir=str(tmp_path / "events"),
+    )  # fmt: skip
+    losses = iter([3.0, 1.0, *np.linspace(2, 3, 400)])
+
+    class Watched(TrainingWatch):
+        def __init__(self, n_rows, validate, *arguments):
+            super().__init__(n_rows, lambda: (next(losses), validate()[1]), *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sparkneuro.train.estimator.TrainingWatch", Watched)
+        trained = trainer.fit(rows)
+    training = trained.training
+    assert training["stopped_early"] and training["best"]["validation_loss"] == 1.0
+    assert len(training["history"]) < 400
+    assert len(list((tmp_path / "events").iterdir())) == 1
+
+
+def test_a_training_that_has_ended_can_be_resumed_and_does_nothing_again(rows, make_model, tmp_path):
+    options = {"nWorkers": 2, "epochs": 3, "batchSize": 8, "progress": False, "checkpointDir": str(tmp_path / "kept")}
+    first = DownpourTrainer(model=make_model(), **options).fit(rows)
+    again = DownpourTrainer(model=make_model(), resume=True, **options).fit(rows)
+    np.testing.assert_array_equal(read_vector(first.model)[0], read_vector(again.model)[0])
+    assert [epoch["loss"] for epoch in again.training["history"]] == [epoch["loss"] for epoch in first.training["history"]]
+
+
+def test_checkpoints_of_another_training_are_refused(rows, make_model, tmp_path):
+    options = {"nWorkers": 1, "batchSize": 8, "progress": False, "checkpointDir": str(tmp_path / "kept")}
+    DownpourTrainer(model=make_model(), **options).fit(rows)
+    with pytest.raises(SettingsError, match=r"are of another training: it has batchSize 8, not 9"):
+        DownpourTrainer(model=make_model(), resume=True, **{**options, "batchSize": 9}).fit(rows)
+    with pytest.raises(SettingsError, match="it has model .*, not "):
+        DownpourTrainer(model=make_model(batch_normalization=True), resume=True, **options).fit(rows)
+    with pytest.raises(SettingsError, match="it has nServers 1, not 2"):
+        DownpourTrainer(model=make_model(), resume=True, nServers=2, **options).fit(rows)
+    with pytest.raises(FormatError, match="must hold checkpoints to resume from; it holds none"):
+        DownpourTrainer(model=make_model(), resume=True, **{**options, "checkpointDir": str(tmp_path / "none")}).fit(rows)
 
 
 def test_no_rows_are_refused(rows, make_model):

@@ -18,7 +18,8 @@ spark = start_session("local-cluster[2,1,1024]", "local-cluster test")
 import numpy as np
 import pyarrow as pa
 from sparkneuro.train.downpour import DownpourSettings
-from sparkneuro.train.server_group import ServerGroup
+from sparkneuro.train.push import ServerSettings
+from sparkneuro.train.server_group import DriverServers, ServerGroup
 from sparkneuro.train.spark import WorkerPlan, partition_frame, run_workers
 
 RULE = {"name": "SGD", "learning_rate": 1.0}
@@ -33,7 +34,7 @@ class Ones:
             os.kill(os.getpid(), signal.SIGKILL)
         return 1.0, np.ones(5, np.float32)
 
-def make_ones(plan, folder):
+def make_ones(plan, row_counts, folder):
     with open(f"/proc/{os.getppid()}/stat") as stat:  # our parent is Spark's daemon, whose parent is the executor
         executor = stat.read().rsplit(")", 1)[1].split()[1]
     open(f"{folder}/executor-{executor}", "w").close()
@@ -44,11 +45,13 @@ def numbered(start):
     rows = np.repeat(np.arange(start, 46, 2, dtype=np.float32)[:, None], 3, axis=1)
     return spark.createDataFrame(pa.table({"series": list(rows)})).coalesce(1)
 frame, _ = partition_frame(numbered(0).union(numbered(1)), 2)
-with ServerGroup(np.zeros(5, np.float32), 5, 2, spark.conf.get("spark.driver.host"), RULE, 3, 2, 46) as servers:
+server_settings = ServerSettings(RULE, 5, 0, 3, 2, 46)
+with ServerGroup(np.zeros(5, np.float32), server_settings, 2, DriverServers(spark.conf.get("spark.driver.host"))) as servers:
     settings = DownpourSettings(1, 1, RULE, 5, 60)
-    plan = WorkerPlan("", "none", 5, 3, False, 4, 3, 0, tuple(servers.addresses), servers.token, 20.0, settings)
-    rows = run_workers(frame, plan, servers, 120, gradients_of=partial(make_ones, folder=os.path.dirname(DIED)))
-    status, values = servers.client.status(), servers.client.pull().tolist()
+    place = (servers.directory.address, servers.credentials)
+    plan = WorkerPlan("", "none", 5, 3, False, 4, 3, 0, *place, 20.0, "float32", settings)
+    rows, _ = run_workers(frame, plan, servers, 120, gradients_of=partial(make_ones, folder=os.path.dirname(DIED)))
+    status, values = servers.client.status(), servers.client.pull()[0].tolist()
 stop_session(spark)
 print(json.dumps({"rows": rows, "status": status, "values": values, "died": os.path.exists(DIED)}))
 """

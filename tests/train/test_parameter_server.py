@@ -5,7 +5,8 @@ import pytest
 
 from sparkneuro.errors import TrainingError
 from sparkneuro.train.ledger import APPLY, DUPLICATE, OUTDATED
-from sparkneuro.train.parameter_server import ParameterServer, Push, ServerSettings
+from sparkneuro.train.parameter_server import ParameterServer
+from sparkneuro.train.push import Push, ServerSettings
 
 SETTINGS = ServerSettings({"name": "SGD", "learning_rate": 1.0}, 3, 2, warmup_steps=0, n_partitions=1, rows_per_epoch=100)
 PUSH = Push(partition=0, attempt=1, clock=1, n_batches=1, rows=6, loss=3.0, version=0)
