@@ -1,52 +1,26 @@
 """Train the deep convolutional autoencoder of time series (dist-DCA) on a voxel table.
 
-By default by Downpour SGD on Spark: one worker a Spark task, parameter servers beside the driver, Adagrad at the
-servers. With --standalone the same model is trained on the same rows by plain Keras fit in this process.
+By default by Downpour SGD on Spark: one worker a Spark task, parameter servers beside the driver, Adagrad at the servers. A
+training that was interrupted goes on with --resume. With --standalone the same model is trained on the same rows by plain
+Keras fit in this process.
 """
 
 import logging
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 
 from sparkneuro.data.batches import BatchSequence, SeriesSpool, fit_length
 from sparkneuro.data.voxel_table import VoxelTable
 from sparkneuro.errors import FormatError, SettingsError
-from sparkneuro.pipelines.settings import argument, option
 from sparkneuro.pipelines.split import choose_split, is_held_out, mark_held_out
-from sparkneuro.validation import check_choice, check_number
+from sparkneuro.pipelines.train_dca_settings import Settings as Settings
+from sparkneuro.pipelines.train_dca_settings import check_output, check_settings, checkpoint_folder
+from sparkneuro.validation import check_number
 
 log = logging.getLogger(__name__)
-PRECISIONS = ("float32", "mixed_bfloat16")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of ``sparkneuro train dca``; see each field's help."""
-
-    table: str = argument("voxel table to train on")
-    output: str = option("dca.model", "folder of the trained model")
-    preset: str = option("dca", "network: dca, dca_plain (no BatchNormalization) or tiny", choices=("dca", "dca_plain", "tiny"))
-    workers: int = option(None, "workers, each a Spark task (default: one a slot)", type=int)
-    servers: int = option(1, "parameter servers, each a process beside the driver")
-    fetch: int = option(1, "batches between two fetches of the weights")
-    push: int = option(1, "batches between two pushes of the gradients")
-    warmup_steps: int = option(0, "batches that one worker trains alone before the others join")
-    epochs: int = option(10, "passes over the training rows")
-    batch_size: int = option(256, "series in a batch of one worker")
-    learning_rate: float = option(0.01, "Adagrad's learning rate")
-    precision: str = option("float32", "float32 or mixed_bfloat16", choices=PRECISIONS)
-    series_length: int = option(None, "crop longer and zero-pad shorter series to this many scans", type=int)
-    validation_subjects: tuple = option((), "subjects to hold out", many=True)
-    validation_fraction: float = option(0.1, "share of the runs to hold out (of the blocks, when there is one run only)")
-    validation_series: int = option(4096, "held-out series measured each epoch, drawn at random")
-    seed: int = option(0, "seed of the first weights, of the order of rows and of the split")
-    timeout: float = option(600.0, "seconds without a sign of life of any worker before training is given up")
-    standalone: bool = option(False, "plain Keras fit in this process, without Spark")
-    overwrite: bool = option(False, "replace a model that is there already")
-    progress: bool = option(True, "draw a progress bar")
 
 
 def needs_spark(settings):
@@ -95,11 +69,11 @@ def prepare(settings):
     FormatError
         When the table is not one.
     """
-    _check(settings)
+    check_settings(settings)
     table = VoxelTable.open(settings.table)
     series_length = choose_series_length(table, settings.series_length)
     split = choose_split(table, settings.validation_subjects, settings.validation_fraction, settings.seed)
-    _check_output(settings)
+    check_output(settings)
     return table, series_length, split
 
 
@@ -212,9 +186,42 @@ def make_model(settings, series_length):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(settings.precision)
     try:
-        return build_dca(settings.preset, series_length, learning_rate=settings.learning_rate, seed=settings.seed)
+        model = build_dca(settings.preset, series_length, learning_rate=settings.learning_rate, seed=settings.seed)
     finally:
         keras.config.set_dtype_policy(before)
+    if settings.optimizer.lower() != "adagrad":
+        model.compile(optimizer=make_optimizer(settings.optimizer, settings.learning_rate), loss=model.loss)
+    return model
+
+
+def make_optimizer(name, learning_rate):
+    """Make an optimizer of Keras by its name.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"adam"``, in any case.
+    learning_rate : float
+        Its learning rate.
+
+    Returns
+    -------
+    optimizer : keras.optimizers.Optimizer
+        With Keras's defaults otherwise.
+
+    Raises
+    ------
+    SettingsError
+        When Keras knows no such optimizer.
+    """
+    import keras
+
+    try:
+        return keras.optimizers.get({"class_name": name.lower(), "config": {"learning_rate": learning_rate}})
+    except (ValueError, TypeError) as error:
+        raise SettingsError(
+            f"--optimizer must be the name of a Keras optimizer, such as adagrad or adam; got {name!r}."
+        ) from error
 
 
 def summarise(output, record):
@@ -232,48 +239,43 @@ def summarise(output, record):
     summary : dict
         For a person to read.
     """
-    last = record["history"][-1]
+    last, best = record["history"][-1], record.get("best")
     measured = [epoch["validation_loss"] for epoch in record["history"] if epoch["validation_loss"] is not None]
+    validation = f"{measured[-1]:.4g}" if measured else "nothing was held out"
+    if best:
+        validation = f"{best['validation_loss']:.4g} (of epoch {best['epoch']}, whose weights are kept)"
     rate = record["series_per_s"]
     return {
         "model": output,
         "parameters": f"{record['n_parameters']:,}",
         "training series": f"{record['n_training_series']:,}",
         "training loss": f"{last['loss']:.4g}",
-        "validation loss": f"{measured[-1]:.4g}" if measured else "nothing was held out",
+        "validation loss": validation,
         "series/s": f"{rate:,.0f} in the steady state" if rate else "no steady state: too few batches",
         "start-up": f"{record['startup_s']:.1f} s" if record["startup_s"] is not None else "longer than the training",
         "time": f"{record['training_s']:.1f} s",
     }
 
 
-def _check(settings):
-    for name in ("servers", "fetch", "push", "epochs", "batch_size", "validation_series"):
-        check_number("--" + name.replace("_", "-"), getattr(settings, name), 1, integer=True)
-    if settings.workers is not None:
-        check_number("--workers", settings.workers, 1, integer=True)
-    check_number("--warmup-steps", settings.warmup_steps, 0, integer=True)
-    check_number("--seed", settings.seed, 0, integer=True)
-    check_number("--learning-rate", settings.learning_rate, 0, exclusive=True)
-    check_number("--timeout", settings.timeout, 0, exclusive=True)
-    check_choice("--precision", settings.precision, PRECISIONS)
-
-
-def _check_output(settings):
-    from sparkneuro.data import store
-
-    if not settings.overwrite and store.exists(settings.output) and store.list_files(settings.output):
-        raise SettingsError(f"{settings.output} exists already; name another --output, or give --overwrite.")
-
-
 def _train_downpour(settings, spark, table, split, model):
     from sparkneuro.data.spark import read_voxel_table
+    from sparkneuro.train.checkpoint import read_run
     from sparkneuro.train.estimator import DownpourTrainer
     from sparkneuro.train.spark import count_slots
 
+    folder = checkpoint_folder(settings)
+    taken = settings.servers if settings.servers_on == "executors" else 0
+    n_workers = settings.workers or (read_run(folder)["nWorkers"] if settings.resume else max(count_slots(spark) - taken, 1))
+    # How Spark packs files into partitions then depends on the workers alone, not on the cores that happen to be there: a
+    # training that is resumed finds the same rows in each.
+    spark.conf.set("spark.sql.files.minPartitionNum", n_workers)
     trainer = DownpourTrainer(
         model=model, seriesLength=settings.series_length, validationIndicatorCol="held_out",
-        validationRows=settings.validation_series, nWorkers=settings.workers or count_slots(spark),
+        validationRows=settings.validation_series, nWorkers=n_workers, serversOn=settings.servers_on, mode=settings.mode,
+        pipeline=settings.pipeline, maxStaleness=settings.max_staleness, stalenessScaling=settings.staleness_scaling,
+        wireType=settings.wire_type, tls=settings.tls, checkpointDir=folder, checkpointEvery=settings.checkpoint_every or None,
+        keepCheckpoints=settings.keep_checkpoints, resume=settings.resume, patience=settings.patience,
+        bestWeights=settings.best_weights, eventDir=settings.events, runName=settings.output,
         nServers=settings.servers, nFetch=settings.fetch, nPush=settings.push, warmupSteps=settings.warmup_steps,
         epochs=settings.epochs, batchSize=settings.batch_size, seed=settings.seed, timeout=settings.timeout,
         progress=settings.progress,
@@ -299,7 +301,10 @@ def _train_standalone(settings, table, split, model, series_length):
         rows = np.random.default_rng(settings.seed).choice(len(sample), settings.validation_series, replace=False)
         sample = np.array(sample[np.sort(rows)])
     sequence = BatchSequence(training.matrix(), settings.batch_size, settings.epochs, settings.seed)
-    return model, fit_standalone(model, sequence, settings.epochs, sample, settings.progress)
+    training = fit_standalone(
+        model, sequence, settings.epochs, sample, settings.progress, settings.patience, settings.best_weights, settings.events
+    )
+    return model, training
 
 
 def _count(table, split, held_out):
@@ -311,6 +316,7 @@ def _count(table, split, held_out):
 
 
 def _save(settings, trained, record):
+    from sparkneuro.train.checkpoint import clear
     from sparkneuro.train.model_folder import write_model
 
     if settings.standalone:
@@ -320,3 +326,5 @@ def _save(settings, trained, record):
     trained.training = record
     writer = trained.write()
     (writer.overwrite() if settings.overwrite else writer).save(settings.output)
+    if checkpoint_folder(settings) is not None:
+        clear(checkpoint_folder(settings))

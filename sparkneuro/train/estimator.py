@@ -184,7 +184,8 @@ class DownpourTrainer(Estimator, DownpourParams, MLWritable, MLReadable):
         summary = {
             "mode": "downpour", "series_length": series_length, "n_parameters": model.count_params(), "n_training_series": n_rows,
             "history": watch.history, "best": watch.best if best else None, "stopped_early": watch.stopped,
-            "startup_s": status["startup_s"], "series_per_s": status["series_per_s"], "server_restarts": servers.restarts,
+            "startup_s": status["startup_s"], "series_per_s": status["series_per_s"], "updates": status["version"],
+            "server_restarts": servers.restarts,
             "retrained_batches": retrained,
         }  # fmt: skip
         return self._copyValues(DownpourModel(model=trained, training=summary))

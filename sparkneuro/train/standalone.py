@@ -5,6 +5,8 @@ import time
 import keras
 from tqdm import tqdm
 
+from sparkneuro.train.event_file import EventFile
+
 
 class _Batches(keras.utils.PyDataset):
     def __init__(self, sequence):
@@ -24,8 +26,9 @@ class _Batches(keras.utils.PyDataset):
 
 
 class _Record(keras.callbacks.Callback):
-    def __init__(self, sequence, epochs, show):
+    def __init__(self, sequence, epochs, show, events):
         super().__init__()
+        self._events = events
         self.history, self.first_s, self._rows = [], None, 0
         self._n_series, self._batch_size = len(sequence.series), sequence.batch_size
         self._bar = tqdm(total=self._n_series * epochs, unit="series", unit_scale=True, desc="train", disable=not show)
@@ -56,9 +59,13 @@ class _Record(keras.callbacks.Callback):
                 "seconds": now - self._start,
             }
         )  # fmt: skip
+        if self._events is not None:
+            self._events.add_scalars(epoch + 1, {name: value for name, value in self.history[-1].items() if name != "epoch"})
 
     def on_train_end(self, logs=None):
         self._bar.close()
+        if self._events is not None:
+            self._events.close()
 
     @property
     def startup_s(self):
@@ -71,7 +78,9 @@ class _Record(keras.callbacks.Callback):
         return rows / (sum(seconds) - self.startup_s) if rows else None
 
 
-def fit_standalone(model, sequence, epochs, held_out=None, show=True):
+def fit_standalone(
+    model, sequence, epochs, held_out=None, show=True, patience=None, best_weights=False, event_folder=None
+):  # fmt: skip
     """Train a model by Keras `fit`.
 
     Parameters
@@ -86,20 +95,34 @@ def fit_standalone(model, sequence, epochs, held_out=None, show=True):
         Rows whose loss is measured each epoch.
     show : bool
         Whether a progress bar is drawn.
+    patience : int or None
+        Epochs without a better validation loss after which training ends; None for never.
+    best_weights : bool
+        Whether the model ends with the weights of its best validation loss, where one is measured.
+    event_folder : str or None
+        Folder of TensorBoard event files.
 
     Returns
     -------
     training : dict
         Record of the training: history, start-up time (s) and rate (series/s).
     """
-    record = _Record(sequence, epochs, show)
+    record = _Record(sequence, epochs, show, None if event_folder is None else EventFile(event_folder))
+    callbacks = [record]
     validation = None if held_out is None or len(held_out) == 0 else (held_out, held_out)
+    if validation is not None and (best_weights or patience is not None):
+        patience = patience or epochs
+        callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=best_weights))
     model.fit(
-        _Batches(sequence), epochs=epochs, shuffle=False, verbose=0, callbacks=[record], validation_data=validation,
+        _Batches(sequence), epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks, validation_data=validation,
         validation_batch_size=1024,
     )  # fmt: skip
+    measured = [epoch for epoch in record.history if epoch["validation_loss"] is not None]
+    best = min(measured, key=lambda epoch: epoch["validation_loss"]) if best_weights and measured else None
     return {
-        "mode": "standalone", "series_length": int(sequence.series.shape[1]), "n_parameters": model.count_params(),
+        "mode": "standalone", "stopped_early": len(record.history) < epochs,
+        "best": best and {"epoch": best["epoch"], "validation_loss": best["validation_loss"]},
+        "series_length": int(sequence.series.shape[1]), "n_parameters": model.count_params(),
         "n_training_series": len(sequence.series), "history": record.history, "startup_s": record.startup_s,
         "series_per_s": record.rate(),
     }  # fmt: skip
