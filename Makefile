@@ -6,12 +6,16 @@ CANDIDATES = python3 python3.13 python3.12 python3.11 python
 VENV = .venv
 INSTALLED = $(VENV)/.installed
 
-.PHONY: demo test test-quick test-slow lint bench clean help
+SEEDS = 30
+FIRST = 0
+
+.PHONY: demo test test-quick test-slow chaos lint bench clean help
 .DEFAULT_GOAL = help
 
 help:
 	@echo "make demo        install, then run the main job from BOLD to report (in .demo/)"
 	@echo "make test        install, then run the tests (test-quick: without Spark; test-slow: the long ones)"
+	@echo "make chaos       trainings under random faults: SEEDS=30 of them, from FIRST=0 on"
 	@echo "make lint        ruff"
 	@echo "make bench       the programs of benchmarks/"
 	@echo "make clean       remove what make has made"
@@ -27,6 +31,9 @@ test-quick: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -q -m "slow"
+
+chaos: $(INSTALLED)
+	$(VENV)/bin/python tests/train/chaos.py --seeds $(SEEDS) --first $(FIRST)
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check

@@ -5,9 +5,13 @@ both ends, one set for the first and one for the last shard: their gradient is k
 all of them, and the rule is plain SGD, so that the probes of a finished training must equal the replay of its ledger to the bit.
 """
 
+import errno
 import os
 import signal
+import socket
+import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -91,6 +95,7 @@ class Training:
 
     servers: ServerGroup
     folder: str
+    checkpoints: str
     status: dict = field(default_factory=dict)
 
     def workers(self):
@@ -116,37 +121,39 @@ class Training:
         return [listening[port] for port in ports]
 
 
-def train(spark, rows, folder, fault=None, when=0.3, n_servers=2, place="driver", step_s=0.03, slow=None, call_s=20.0, every=4,
-          checkpoints=True, resume=False, timeout_s=90.0, **settings):  # fmt: skip
-    """Run one training, let ``fault(training)`` happen once when the share `when` of the rows has come, and say how it ended."""
-    checkpoints = CheckpointSettings(os.path.join(folder, "checkpoints"), every) if checkpoints else None
+def train(spark, rows, folder, faults=(), n_servers=2, place="driver", step_s=0.03, slow=None, call_s=20.0, every=4,
+          checkpoints=None, timeout_s=90.0, pipeline=False, **settings):  # fmt: skip
+    """Run one training; each of `faults`, (share, fault), happens once when that share of the rows has come. Say how it ended."""
+    checkpoints = CheckpointSettings(checkpoints or os.path.join(folder, "checkpoints"), every)
     frame, n_rows = partition_frame(rows, N_WORKERS)
     host = spark.conf.get("spark.driver.host")
     place = DriverServers(host) if place == "driver" else ExecutorServers(spark, host)
     server_settings = ServerSettings(RULE, N_VALUES, 0, 0, N_WORKERS, n_rows, checkpoints=checkpoints, **settings)
     synchronous = settings.get("mode") == "synchronous"
     begun = time.monotonic()
-    with ServerGroup(first_vector(), server_settings, n_servers, place, call_s, resume=resume) as servers:
-        downpour = DownpourSettings(1, 1, RULE, N_VALUES, timeout_s, 60.0)
+    with ServerGroup(first_vector(), server_settings, n_servers, place, call_s) as servers:
+        downpour = DownpourSettings(1, 1, RULE, N_VALUES, timeout_s, 60.0, pipeline)
         plan = WorkerPlan(
             "", "none", N_VALUES, N_SCANS, False, BATCH_SIZE, EPOCHS, 0, servers.directory.address, servers.credentials, call_s,
             "float32", downpour,
         )  # fmt: skip
-        training, faults = Training(servers, folder), [] if fault is None else [fault]
+        training, to_come = Training(servers, folder, checkpoints.folder), sorted(faults, key=lambda fault: fault[0])
+        address = servers.directory.address
 
         def watch(status):
             training.status = status
-            if faults and status["rows"] >= when * n_rows * EPOCHS:
-                faults.pop()(training)
+            if to_come and status["rows"] >= to_come[0][0] * n_rows * EPOCHS:
+                to_come.pop(0)[1](training)
 
         gradients = partial(make_probed, folder=folder, step_s=step_s, slow=slow or {})
         _, retrained = run_workers(frame, plan, servers, timeout_s, watch, gradients, synchronous)
         vector, versions = servers.ask(lambda client: client.pull(), 60)
         ledgers = servers.ask(lambda client: client.ledgers(), 60)
         status = servers.ask(lambda client: client.status(), 60)
+        pids = training.server_processes()
     return {
         "vector": vector, "versions": versions, "ledgers": ledgers, "status": status, "retrained": retrained,
-        "restarts": servers.restarts, "synchronous": synchronous, "happened": not faults, "seconds": time.monotonic() - begun,
+        "restarts": servers.restarts, "synchronous": synchronous, "happened": not to_come, "left": list_left(pids, address, checkpoints.folder), "seconds": time.monotonic() - begun,
         "attempts": len([name for name in os.listdir(folder) if name.startswith("worker-")]),
     }  # fmt: skip
 
@@ -171,8 +178,25 @@ def complaints(result, series):
     if not np.isfinite(result["vector"]).all():
         found.append("weights are not finite")
     if not result["happened"]:
-        found.append("the fault did not happen")
-    return found
+        found.append("a fault did not happen")
+    return found + result["left"]
+
+
+def list_left(pids, directory, checkpoints):
+    """Name what a training should have taken with it: processes, a port, files that were being written."""
+    found = [f"process {pid} of a server is left" for pid in pids if psutil.pid_exists(pid) and not _is_zombie(pid)]
+    host, _, port = directory.rpartition(":")
+    with socket.socket() as probe:
+        if probe.connect_ex((host, int(port))) == 0:
+            found.append(f"port {port} of the directory is left")
+    return found + [f"{name} is left" for name in os.listdir(checkpoints) if name.startswith(".")]
+
+
+def _is_zombie(pid):
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def kill_worker(training, partition=0):
@@ -193,17 +217,22 @@ def kill_server(training, shard=0):
 def stall_server(training, shard=0, seconds=8.0):
     """A parameter server that answers late: later than a call may take."""
     pid = training.server_processes()[shard]
-    os.kill(pid, signal.SIGSTOP)
-    time.sleep(seconds)
-    os.kill(pid, signal.SIGCONT)
+    _stall(pid, seconds)
 
 
 def stall_worker(training, partition=0, seconds=4.0):
     """A worker that stands still for a while."""
     pid = training.worker(partition)[1]
+    _stall(pid, seconds)
+
+
+def _stall(pid, seconds):
+    def go_on():
+        with suppress(ProcessLookupError):  # it was killed while it stood still
+            os.kill(pid, signal.SIGCONT)
+
     os.kill(pid, signal.SIGSTOP)
-    time.sleep(seconds)
-    os.kill(pid, signal.SIGCONT)
+    threading.Timer(seconds, go_on).start()
 
 
 def kill_executor_of_server(training, shard=0):
@@ -212,3 +241,15 @@ def kill_executor_of_server(training, shard=0):
     while "CoarseGrainedExecutorBackend" not in " ".join(process.cmdline()):
         process = process.parent()
     process.kill()
+
+
+def fill_disk(training):
+    """Fill the disk that checkpoints are written to."""
+    with open(os.path.join(training.checkpoints, "filler"), "wb") as filler:
+        try:
+            while True:
+                filler.write(bytes(4096))
+                filler.flush()
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
