@@ -153,7 +153,8 @@ def train(spark, rows, folder, faults=(), n_servers=2, place="driver", step_s=0.
         pids = training.server_processes()
     return {
         "vector": vector, "versions": versions, "ledgers": ledgers, "status": status, "retrained": retrained,
-        "restarts": servers.restarts, "synchronous": synchronous, "happened": not to_come, "left": list_left(pids, address, checkpoints.folder), "seconds": time.monotonic() - begun,
+        "restarts": servers.restarts, "synchronous": synchronous, "happened": not to_come,
+        "left": list_left(pids, address, checkpoints.folder), "seconds": time.monotonic() - begun,
         "attempts": len([name for name in os.listdir(folder) if name.startswith("worker-")]),
     }  # fmt: skip
 
@@ -245,11 +246,10 @@ def kill_executor_of_server(training, shard=0):
 
 def fill_disk(training):
     """Fill the disk that checkpoints are written to."""
-    with open(os.path.join(training.checkpoints, "filler"), "wb") as filler:
+    with open(os.path.join(training.checkpoints, "filler"), "wb", buffering=0) as filler:
         try:
             while True:
                 filler.write(bytes(4096))
-                filler.flush()
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
