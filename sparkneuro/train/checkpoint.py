@@ -8,17 +8,22 @@ own: the ledgers tell workers which batches a shard still lacks, and a shard tha
 import io
 import json
 import logging
+import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from sparkneuro.data import store
-from sparkneuro.errors import FormatError, SettingsError, SparkneuroError
+from sparkneuro.errors import FormatError, SettingsError, SparkneuroError, StorageError
 from sparkneuro.validation import check_number
 
 FORMAT = 1
 RUN = "run.json"
+OURS = re.compile(r"run\.json|history\.json|best\.npy|shard-\d+-of-\d+\.\d+\.npz")
+# What NumPy and zipfile raise at a file that is cut off or has a bit turned over, wherever it is.
+DAMAGE = (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 log = logging.getLogger(__name__)
 
 
@@ -77,7 +82,7 @@ class ShardCheckpoints:
         StorageError
             When it cannot be written; those that are there stay.
         """
-        text = json.dumps({"format": FORMAT, "version": version, **record}).encode()
+        text = json.dumps({"format": FORMAT, "version": version, "arrays": sorted(arrays), **record}).encode()
         name = store.join(self.settings.folder, f"{self._prefix}{version:012d}.npz")
         with store.open_replacement(name) as stream:
             np.savez(stream, record=np.frombuffer(text, np.uint8), **arrays)
@@ -100,13 +105,16 @@ class ShardCheckpoints:
             When the newest was written by another format of this software, or none of those that are there is whole.
         """
         names = self._names()
+        self._delete_unfinished()
         for name in reversed(names):
             path = store.join(self.settings.folder, name)
             try:
                 with np.load(io.BytesIO(store.read_bytes(path)), allow_pickle=False) as file:
                     arrays = {key: file[key] for key in file.files}
                 record = json.loads(arrays.pop("record").tobytes())
-            except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                if record.get("format") == FORMAT and record["arrays"] != sorted(arrays):
+                    raise ValueError(f"it must hold {', '.join(record['arrays'])}; got {', '.join(sorted(arrays))}")
+            except DAMAGE as error:
                 log.warning("%s is damaged and left aside: %s", path, error)
                 continue
             if record.get("format") != FORMAT:
@@ -115,6 +123,15 @@ class ShardCheckpoints:
         if names:
             raise FormatError(f"{self.settings.folder} holds no whole checkpoint of {self._prefix.rstrip('.')}; train anew.")
         return None, None
+
+    def _delete_unfinished(self):
+        # The server that was writing it is dead.
+        for name in store.list_files(self.settings.folder):
+            if name.startswith(f"{store.TEMPORARY}{self._prefix}"):
+                try:
+                    store.delete(store.join(self.settings.folder, name))
+                except StorageError as error:  # what can only be read can still be resumed from
+                    log.info("an unfinished checkpoint stays: %s", error)
 
     def _names(self):
         files = store.list_files(self.settings.folder)
@@ -205,7 +222,7 @@ def clear(folder):
     SparkneuroError
         When they cannot be deleted.
     """
-    names = [name for name in store.list_files(folder) if name in (RUN, "history.json", "best.npy") or name.startswith("shard-")]
+    names = [name for name in store.list_files(folder) if OURS.fullmatch(name)]
     for name in sorted(names, key=lambda name: name != RUN):
         store.delete(store.join(folder, name))
     store.delete_unfinished(folder)

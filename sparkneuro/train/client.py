@@ -2,7 +2,7 @@
 
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -54,6 +54,7 @@ class ParameterClient:
         self._credentials = credentials
         self._wire_type = wire_type
         self._signed = -LIFE_S
+        self._failed = False
         self.shards = []
         self._patiently(wait_s, lambda: self._connect(self._find()))
         self._pool = ThreadPoolExecutor(len(self.shards)) if len(self.shards) > 1 else None
@@ -235,14 +236,15 @@ class ParameterClient:
         Returns
         -------
         status : dict
-            See `ParameterServer.status`: the first server's, with the versions of all, their refused calls added up, and
-            the oldest checkpoint and the first complaint about one.
+            See `ParameterServer.status`: the first server's, with the versions and unfinished partitions of all, their refused
+            calls added up, and the oldest checkpoint and the first complaint about one.
         """
         answers = self._act("status")
         checkpoints = [answer["checkpoint_version"] for answer in answers]
         return {
             **answers[0],
             "versions": [answer["version"] for answer in answers],
+            "unfinished": sorted({partition for answer in answers for partition in answer["unfinished"]}),
             "bad_calls": sum(answer["bad_calls"] for answer in answers),
             "checkpoint_version": None if None in checkpoints else min(checkpoints),
             "checkpoint_error": next((answer["checkpoint_error"] for answer in answers if answer["checkpoint_error"]), None),
@@ -289,8 +291,17 @@ class ParameterClient:
             shard.close()
 
     def _map(self, call):
-        indices = range(len(self.shards))
-        return [call(0)] if self._pool is None else list(self._pool.map(call, indices))
+        if self._pool is None:
+            return [call(0)]
+        self._failed = False
+        calls = [self._pool.submit(call, i) for i in range(len(self.shards))]
+        done, running = wait(calls, return_when=FIRST_EXCEPTION)
+        if running:
+            # One server is lost, and at another this worker's push may wait for workers that wait for it at the first.
+            self._failed = True
+            wait(running)
+            calls = [call for call in calls if call in done and call.exception() is not None]
+        return [call.result() for call in calls]
 
     def _act(self, action, **body):
         return [shard.act(action, **body) for shard in self.shards]
@@ -324,6 +335,9 @@ class ParameterClient:
             if time.monotonic() > deadline:
                 missing = ", ".join(map(str, answer["missing"])) or "those that have not come yet"
                 raise TrainingError(f"partition {push.partition} waited {patience_s:g} s for the pushes of partitions {missing}.")
+            if self._failed:
+                raise ServerLost(f"another than parameter server {i} failed.")
+            self.live(push.partition)  # the other servers hear nothing else of a worker that waits for one of them
         if answer["verdict"] == STOP:
             raise EndedEarly("the training ends early.")
         if answer["verdict"] == OUTDATED:

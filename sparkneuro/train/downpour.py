@@ -235,7 +235,7 @@ class _Overlapped(_InTurn):
 
     def __enter__(self):
         self._pool = ThreadPoolExecutor(1)
-        self._running = None
+        self._running = self._fetched = None
         return self
 
     def __exit__(self, kind, error, traceback):
@@ -246,22 +246,25 @@ class _Overlapped(_InTurn):
             self._pool.shutdown()
 
     def push_pull(self, push, change, values, versions):
-        newest, now = self._finish(values, versions)
+        newest, now = self._finish() or self._fetched or (values, versions)
+        self._fetched = None
         send = self._client.push_pull
         self._running = self._pool.submit(send, push, change, versions, self._patience_s, computing=now)
         return newest, now
 
     def push(self, push, change, versions):
-        self._finish(None, versions)
+        # What comes back with an exchange is gone on from at the next fetch.
+        self._fetched = self._finish() or self._fetched
         return super().push(push, change, versions)
 
     def pull(self, partition):
-        self._finish(None, None)
+        self._finish()
+        self._fetched = None
         return super().pull(partition)
 
-    def _finish(self, values, versions):
+    def _finish(self):
         if self._running is None:
-            return values, versions
+            return None
         running, self._running = self._running, None
         return running.result()
 

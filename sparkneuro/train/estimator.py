@@ -242,7 +242,8 @@ class DownpourTrainer(Estimator, DownpourParams, MLWritable, MLReadable):
             for name, only in {"nFetch": 1, "nPush": 1, "pipeline": False, "warmupSteps": 0, "stalenessScaling": False}.items():
                 if self._value(name) != only:
                     raise SettingsError(f"{name} must be {only} in a synchronous training; got {self._value(name)}.")
-        check_pace(self._value("mode"), self._value("nWorkers"), self._value("maxStaleness"), self._value("pipeline"))
+        names = ("mode", "nWorkers", "maxStaleness", "pipeline", "nFetch")
+        check_pace(*(self._value(name) for name in names))
 
     def _server_settings(self, rule, n_values, n_trainable, n_rows):
         checkpoints = None

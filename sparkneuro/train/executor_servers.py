@@ -145,13 +145,14 @@ def serve_task(shards, directory, credentials):
             heard = time.monotonic()
             while not server.has_ended():
                 time.sleep(KEEP_S)
-                if server.revive():
-                    address = f"{host}:{server.port}"
-                    client.act("announce", shard=shard, address=address)
                 try:
+                    # First whether it is still ours to serve: a machine that was cut off must not take its successor's place.
                     if not client.act("keep", shard=shard, address=address)["keep"]:
                         break
                     heard = time.monotonic()
+                    if server.revive():
+                        address = f"{host}:{server.port}"
+                        client.act("announce", shard=shard, address=address)
                 except ServerLost:
                     if time.monotonic() - heard > ORPHANED_S:
                         break

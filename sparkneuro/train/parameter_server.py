@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from sparkneuro.errors import TrainingError
-from sparkneuro.train.ledger import APPLY, HELD, OUTDATED, STOP, Ledger, OutOfStep
+from sparkneuro.train.ledger import APPLY, DUPLICATE, HELD, OUTDATED, STOP, Ledger, OutOfStep
 from sparkneuro.train.pace import Held, make_pace, mean_by_rows
 from sparkneuro.train.server_checkpoints import ServerCheckpoints
 from sparkneuro.train.training_log import TrainingLog
@@ -105,8 +105,9 @@ class ParameterServer:
             # What an attempt before this one has pushed and was not applied comes again.
             self._held.pop(partition, None)
             self.log.note_worker(partition, finished=clock == last_clock)
-            self._pace.note_base(partition, self.version)
+            self._pace.note_worker(partition)
             self._settle()
+            self._changed.notify_all()
             return clock
 
     def note_life(self, partition):
@@ -137,6 +138,7 @@ class ParameterServer:
             self._held.pop(partition, None)
             self._pace.forget(partition)
             self._settle()
+            self._changed.notify_all()
         self.gate.leave(partition)
 
     def pull(self, partition=None):
@@ -162,8 +164,9 @@ class ParameterServer:
         with self._changed:
             if self._values is None:
                 raise OutOfStep("the parameter server has no weights yet.")
-            if partition is not None:
-                self._pace.note_base(partition, self.version)
+            if partition in self.ledger.entries:
+                self._pace.note_pull(partition, self.version)
+                self._settle()  # others may have waited for who had older weights
             return self._values, self.version
 
     def push(self, push, gradient, fetch=False, wait_s=WAIT_S):
@@ -200,10 +203,11 @@ class ParameterServer:
             if self._values is None:
                 raise OutOfStep("the parameter server has no weights yet.")
             verdict = self.ledger.admit(push.partition, push.attempt, push.clock, push.n_batches)
-            if self.stopping and verdict == APPLY:
-                return STOP
-            if verdict != APPLY:
-                return verdict
+            if verdict == DUPLICATE:
+                self._pace.note_push(push, fetch, self.version)
+                self._settle()
+            if verdict != APPLY or self.stopping:
+                return STOP if verdict == APPLY else verdict
             self._pace.note_life(push.partition)
             self._held[push.partition] = Held(push, gradient, fetch)
             self._settle()
@@ -228,6 +232,7 @@ class ParameterServer:
         """
         with self._changed:
             self.log.note_life()
+            self._pace.note_life(partition)
             verdict = self._wait(partition, attempt, clock, wait_s)
             return verdict, [other for other in self.ledger.unfinished() if other not in self._held]
 
@@ -305,8 +310,7 @@ class ParameterServer:
             finished = push.clock == self.ledger.entries[push.partition].last_clock
             ended = ended or finished
             self.log.note_push(push.partition, push.rows, push.loss, late, finished)
-            base = self.version if held.fetch else push.version + 1
-            self._pace.note_base(push.partition, base if push.computing is None else push.computing)
+            self._pace.note_push(push, held.fetch, self.version)
             self.gate.report(push.partition, push.n_batches)
         # A worker that has ended cannot train again what a shard has lost: its last push is written down before it is told.
         if self._checkpoints is not None and (ended or self.version % self.settings.checkpoints.every == 0):
@@ -327,9 +331,8 @@ class ParameterServer:
 
     def _save(self):
         if self._checkpoints is not None:
-            self._checkpoints.save(
-                self.version, self._values, self._rule.read_slots(self._slots), self.ledger, self.gate, self.log
-            )
+            slots = self._rule.read_slots(self._slots)
+            self._checkpoints.save(self.version, self._values, slots, self.ledger, self.gate, self.log)
 
     def _restore(self):
         found = self._checkpoints.load(self.ledger, self.gate, self.log)
@@ -337,6 +340,9 @@ class ParameterServer:
             self.version, self._values, slots = found
             self._slots = self._rule.make_slots(self.settings.n_trainable, slots)
             self._check_length(self._values)
+            # Who has ended does not come again: in rounds, the others must not wait for it.
+            for partition in self.ledger.entries:
+                self._pace.note_worker(partition)
 
     def _check_length(self, values):
         if values.shape != (self.n_values,):

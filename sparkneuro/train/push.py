@@ -1,9 +1,13 @@
 """What a worker says with a gradient, and what a server is told before its first call."""
 
+import sys
 from dataclasses import dataclass
 
 from sparkneuro.train.checkpoint import CheckpointSettings
 from sparkneuro.validation import check_number
+
+# Whole numbers up to here are exact as float too, so that sums and means of them go well.
+LARGEST = 2**53
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,11 @@ class Push:
     computing: int | None = None
 
     def __post_init__(self):
-        for name in ("partition", "attempt", "clock", "n_batches", "rows", "version"):
-            check_number(name, getattr(self, name), 0, integer=True)
-        check_number("loss", self.loss)
+        for name, least in {"partition": 0, "attempt": 0, "clock": 1, "n_batches": 1, "rows": 1, "version": 0}.items():
+            check_number(name, getattr(self, name), least, LARGEST, integer=True)
+        check_number("loss", self.loss, -sys.float_info.max, sys.float_info.max)
         if self.computing is not None:
-            check_number("computing", self.computing, 0, integer=True)
+            check_number("computing", self.computing, 0, LARGEST, integer=True)
 
 
 @dataclass(frozen=True)

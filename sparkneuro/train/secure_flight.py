@@ -18,7 +18,7 @@ from sparkneuro.train.ledger import OutOfStep
 
 TOKEN_HEADER = "authorization"
 # What a caller may have got wrong; anything else is a defect of ours and keeps its traceback.
-CALLERS_FAULTS = (SparkneuroError, ValueError, TypeError, KeyError)
+CALLERS_FAULTS = (SparkneuroError, ValueError, TypeError, KeyError, RecursionError)
 log = logging.getLogger(__name__)
 
 

@@ -1,6 +1,7 @@
 """The parameter servers of one run: started together, started again when they die, stopped together."""
 
 import logging
+import threading
 import time
 from dataclasses import replace
 
@@ -38,6 +39,7 @@ class SupervisedServer:
         self._host = host
         self._credentials = credentials
         self._short_lives = 0
+        self._reviving = threading.Lock()
         self.restarts = 0
         self._launch()
 
@@ -84,6 +86,14 @@ class SupervisedServer:
         TrainingError
             When it has no checkpoint to come back from, or dies as soon as it is started.
         """
+        with self._reviving:  # whoever watches and whoever has just missed it may come at once
+            return self._revive()
+
+    def stop(self):
+        """Stop it; kill it when it does not."""
+        self._process.stop()
+
+    def _revive(self):
         status = self._process.exit_status()
         if status in (None, 0):
             return False
@@ -99,10 +109,6 @@ class SupervisedServer:
         self._process.wait_until_ready()
         log.warning("%s ended with status %d and was started again from its last checkpoint", name, status)
         return True
-
-    def stop(self):
-        """Stop it; kill it when it does not."""
-        self._process.stop()
 
     def _launch(self):
         self._started = time.monotonic()

@@ -8,6 +8,7 @@ come by standard input because arguments and environments can be read by other u
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -114,6 +115,9 @@ def main():
     """Serve one shard until told to stop, or until the parent is gone."""
     # Ctrl-C reaches every process of the terminal; the parent stops its servers when it has stopped the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Connections are files: as many as may be, so that idle ones of strangers leave some for workers and checkpoints.
+    most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     request = json.loads(sys.stdin.readline())
     from sparkneuro.train.checkpoint import CheckpointSettings
     from sparkneuro.train.credentials import Credentials

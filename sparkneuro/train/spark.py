@@ -274,6 +274,12 @@ def run_workers(dataframe, plan, servers, timeout_s, watch=None, gradients_of=ma
             spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
     if failures:
         raise failures[0]
+    status = servers.ask(lambda client: client.status(), timeout_s)
+    if status["unfinished"] and not status["stopping"]:
+        log.warning(
+            "a parameter server was lost with the last batches of partitions %s, which had not been written down: %s",
+            status["unfinished"], status["checkpoint_error"] or "the disk was full then",
+        )  # fmt: skip
     return sum(row["rows"] for row in results), sum(row["retrained"] for row in results)
 
 

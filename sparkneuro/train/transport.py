@@ -14,7 +14,7 @@ from sparkneuro.train.ledger import APPLY, DUPLICATE
 from sparkneuro.train.parameter_server import WAIT_S
 from sparkneuro.train.push import Push
 from sparkneuro.train.secure_flight import CALLERS_FAULTS, SecureServer
-from sparkneuro.train.wire import receive_vector, send_vector, wire_schema
+from sparkneuro.train.wire import check_range, receive_vector, send_vector, wire_schema
 from sparkneuro.validation import check_number
 
 VERBS = ("initialise", "pull", "push", "push_pull")
@@ -69,6 +69,7 @@ class FlightParameterServer(SecureServer):
             if fault is not None:
                 raise fault
             answer, values = self._exchange(verb, header, values)
+            check_range(NOTHING if values is None else values, wire_type)
         except CALLERS_FAULTS as error:
             answer, values = self.refuse(error), None
         writer.begin(wire_schema(wire_type))
@@ -81,7 +82,8 @@ class FlightParameterServer(SecureServer):
             self._server.initialise(values)
             return {}, None
         if verb == "pull":
-            values, version = self._server.pull(header.get("partition"))
+            partition = header.get("partition")
+            values, version = self._server.pull(partition if partition is None else _whole("partition", partition))
             return {"version": version}, values
         push = Push(**header)
         verdict = self._server.push(push, values, fetch=verb == "push_pull")
@@ -97,7 +99,8 @@ class FlightParameterServer(SecureServer):
 
     def _wait(self, partition):
         gate = self._server.gate
-        return {"go": gate.enter(partition, WAIT_S), "partition": gate.partition, "steps": gate.steps, "of": gate.n_steps}
+        go = gate.enter(_whole("partition", partition), WAIT_S)
+        return {"go": go, "partition": gate.partition, "steps": gate.steps, "of": gate.n_steps}
 
     def _settle(self, partition, attempt, clock):
         numbers = (_whole("partition", partition), _whole("attempt", attempt), _whole("clock", clock))
@@ -128,4 +131,4 @@ class FlightParameterServer(SecureServer):
 
 
 def _whole(name, value):
-    return check_number(name, value, 0, integer=True)
+    return check_number(name, value, 0, 2**64, integer=True)

@@ -68,11 +68,28 @@ def encode(values, wire_type):
         encoded = np.empty(values.size, np.uint16)
         _kernels()["shorten"](np.require(values, np.float32, "CA").view(np.uint32), encoded)
         return encoded
-    with np.errstate(over="ignore"):
-        encoded = values.astype(np.float16)
-    if not np.isfinite(encoded).all():
-        raise TrainingError("float16 on the wire holds values up to 65,504, and one was larger; use bfloat16 or float32.")
-    return encoded
+    check_range(values, wire_type)
+    return values.astype(np.float16)
+
+
+def check_range(values, wire_type):
+    """Make sure that a vector can be sent, before its first chunk is.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,), float32
+        The vector.
+    wire_type : str
+        float32, bfloat16 or float16.
+
+    Raises
+    ------
+    TrainingError
+        When a value is too large for float16, or not a number.
+    """
+    # From 65,520 on, the nearest float16 is infinity.
+    if wire_type == "float16" and values.size and not np.abs(values).max() < 65_520:
+        raise TrainingError("float16 on the wire holds values up to 65,504, and one was not; use bfloat16 or float32.")
 
 
 def decode(encoded, wire_type, out):

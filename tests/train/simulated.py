@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparkneuro.train.ledger import APPLY, DUPLICATE, HELD, OUTDATED, OutOfStep
-from sparkneuro.train.pace import StalenessBound
 from sparkneuro.train.parameter_server import ParameterServer
 from sparkneuro.train.push import Push, ServerSettings
+from sparkneuro.train.staleness_bound import StalenessBound
 
 RULE = {"name": "SGD", "learning_rate": 1.0}
 POLL_S, LIFE_S = 0.05, 10.0

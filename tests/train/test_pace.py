@@ -10,9 +10,10 @@ import pytest
 from sparkneuro.errors import SettingsError
 from sparkneuro.train.checkpoint import CheckpointSettings
 from sparkneuro.train.ledger import APPLY, HELD
-from sparkneuro.train.pace import AtOnce, Held, Rounds, StalenessBound, check_pace, make_pace, mean_by_rows
+from sparkneuro.train.pace import AtOnce, Held, Rounds, check_pace, make_pace, mean_by_rows
 from sparkneuro.train.parameter_server import ParameterServer
 from sparkneuro.train.push import Push, ServerSettings
+from sparkneuro.train.staleness_bound import StalenessBound
 
 sys.path.insert(0, str(Path(__file__).parent))
 
