@@ -266,6 +266,8 @@ class SecureClient:
         except (flight.FlightError, pa.ArrowException, StopIteration, OSError) as error:
             said = str(error).partition(". gRPC client debug context")[0].splitlines()
             cause = said[0] if said else type(error).__name__
+            if "Python exception" in str(error):  # it is there, and has failed: looking for it again would not help
+                raise TrainingError(f"{self._name} failed at a call: {str(error)[:1000]}") from error
             raise ServerLost(f"{self._name} cannot be reached: {cause}") from error
 
     def checked(self, answer):
