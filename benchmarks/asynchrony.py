@@ -106,9 +106,9 @@ def train(problem, model, workers, n_workers, case, options):
     from sparkneuro.data.batches import BatchSequence
     from sparkneuro.train.downpour import DownpourSettings, train_partition
     from sparkneuro.train.gradients import write_vector
-    from sparkneuro.train.push import ServerSettings
-    from sparkneuro.train.server_group import DriverServers, ServerGroup
-    from sparkneuro.train.update_rules import describe_rule
+    from sparkneuro.train.parameter_server.push import ServerSettings
+    from sparkneuro.train.parameter_server.server_group import DriverServers, ServerGroup
+    from sparkneuro.train.parameter_server.update_rules import describe_rule
 
     rule, n_rows, pace = describe_rule(model.optimizer), len(problem.training), dict(CASES[case])
     if pace.pop("rate", False):

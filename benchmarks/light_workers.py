@@ -12,9 +12,9 @@ from contextlib import contextmanager
 import numpy as np
 
 from sparkneuro.environment import executor_environment
-from sparkneuro.train.client import ParameterClient
-from sparkneuro.train.push import Push, ServerSettings
-from sparkneuro.train.server_group import DriverServers, ServerGroup
+from sparkneuro.train.parameter_server.client import ParameterClient
+from sparkneuro.train.parameter_server.push import Push, ServerSettings
+from sparkneuro.train.parameter_server.server_group import DriverServers, ServerGroup
 
 # Weights of the autoencoder of the dist-DCA paper, and the rule that it trains with.
 N_VALUES = 6_023_549

@@ -75,13 +75,13 @@ def train(spark, path, batch_size, epochs, checkpoint_every, victim, steady_s):
     from sparkneuro.data.spark import read_voxel_table
     from sparkneuro.models.dca import build_dca
     from sparkneuro.train.architecture import describe_model
-    from sparkneuro.train.checkpoint import CheckpointSettings
     from sparkneuro.train.downpour import DownpourSettings
     from sparkneuro.train.gradients import read_vector
-    from sparkneuro.train.push import ServerSettings
-    from sparkneuro.train.server_group import DriverServers, ServerGroup
+    from sparkneuro.train.parameter_server.checkpoint import CheckpointSettings
+    from sparkneuro.train.parameter_server.push import ServerSettings
+    from sparkneuro.train.parameter_server.server_group import DriverServers, ServerGroup
+    from sparkneuro.train.parameter_server.update_rules import describe_rule
     from sparkneuro.train.spark import WorkerPlan, partition_frame, run_workers
-    from sparkneuro.train.update_rules import describe_rule
 
     model = build_dca("dca", SERIES_LENGTH, seed=0)
     values, n_trainable = read_vector(model)

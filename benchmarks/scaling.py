@@ -1,16 +1,16 @@
 """How many workers a parameter server feeds: a simulation, checked against real exchanges, then run at the paper's size.
 
 The model (SimPy). A worker computes for a step's time, then exchanges with every server, or goes on computing meanwhile
-(overlap). An exchange sends a shard in chunks, as `sparkneuro.train.wire` does: the client's core prepares a chunk, the
-worker's and the server's link carry it, a core of the server takes it in; the next chunk follows behind. The server's update
-holds the lock of the shard; then the weights come back in the same way. Cores, links and locks are resources that serve one
-request after the other, so waiting is an outcome and not an input.
+(overlap). An exchange sends a shard in chunks, as `sparkneuro.train.parameter_server.wire` does: the client's core prepares a
+chunk, the worker's and the server's link carry it, a core of the server takes it in; the next chunk follows behind. The
+server's update holds the lock of the shard; then the weights come back in the same way. Cores, links and locks are resources
+that serve one request after the other, so waiting is an outcome and not an input.
 
-Inputs are measured in the same run, with one client alone, for several lengths of a shard: CPU seconds of client and server in a
-push, a pull and a push_pull; the time of `apply_update`; and how much longer an exchange lasts than its parts explain (latency).
-And with as many clients as there are light workers, all exchanging without a pause: how much more CPU time an exchange takes
-when cores are switched and caches shared; whoever has to wait for a core of a server, or of a shared machine, takes so much more.
-Per-call CPU time of a server counts as serial, since it is spent in Python under one lock.
+Inputs are measured in the same run, with one client alone, for several lengths of a shard: CPU seconds of client and server
+in a push, a pull and a push_pull; the time of `apply_update`; and how much longer an exchange lasts than its parts explain
+(latency). And with as many clients as there are light workers, all exchanging without a pause: how much more CPU time an
+exchange takes when cores are switched and caches shared; whoever has to wait for a core of a server, or of a shared machine,
+takes so much more. Per-call CPU time of a server counts as serial, since it is spent in Python under one lock.
 
 The check. Light workers (processes of their own that sleep instead of computing) exchange with real server processes on this
 machine, whose cores clients and servers share, in reality as in the simulation. `simulation_error` is the largest relative
@@ -33,9 +33,9 @@ import simpy
 from light_workers import N_VALUES, RULE, LightWorker, WorkerPool, cpu_seconds, start_servers
 
 from sparkneuro.session import prepare_environment
-from sparkneuro.train.compiled_rules import N_THREADS
-from sparkneuro.train.update_rules import apply_update, make_rule
-from sparkneuro.train.wire import CHUNK
+from sparkneuro.train.parameter_server.compiled_rules import N_THREADS
+from sparkneuro.train.parameter_server.update_rules import apply_update, make_rule
+from sparkneuro.train.parameter_server.wire import CHUNK
 
 # Quoted from Makkie et al. (2019), dist-DCA, Figure 5: 13 workers are "almost 7 times" one.
 PAPER_WORKERS, PAPER_STEP_S, PAPER_BATCH = (2, 4, 8, 13), 0.17, 1600

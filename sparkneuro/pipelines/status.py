@@ -15,7 +15,7 @@ from pyarrow import flight
 
 from sparkneuro.errors import TrainingError
 from sparkneuro.pipelines.settings import option
-from sparkneuro.train.directory import DirectoryClient
+from sparkneuro.train.parameter_server.directory import DirectoryClient
 from sparkneuro.train.run_file import read_runs
 from sparkneuro.validation import check_number
 

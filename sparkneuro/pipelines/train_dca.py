@@ -259,8 +259,8 @@ def summarise(output, record):
 
 def _train_downpour(settings, spark, table, split, model):
     from sparkneuro.data.spark import read_voxel_table
-    from sparkneuro.train.checkpoint import read_run
     from sparkneuro.train.estimator import DownpourTrainer
+    from sparkneuro.train.parameter_server.checkpoint import read_run
     from sparkneuro.train.spark import count_slots
 
     folder = checkpoint_folder(settings)
@@ -316,8 +316,8 @@ def _count(table, split, held_out):
 
 
 def _save(settings, trained, record):
-    from sparkneuro.train.checkpoint import clear
     from sparkneuro.train.model_folder import write_model
+    from sparkneuro.train.parameter_server.checkpoint import clear
 
     if settings.standalone:
         params = {"seriesLength": settings.series_length} if settings.series_length else {}

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparkneuro.errors import TrainingError
-from sparkneuro.train.client import EndedEarly
 from sparkneuro.train.gradients import is_finite
-from sparkneuro.train.push import Push
-from sparkneuro.train.secure_flight import ServerLost
-from sparkneuro.train.update_rules import apply_update, make_rule
+from sparkneuro.train.parameter_server.client import EndedEarly
+from sparkneuro.train.parameter_server.push import Push
+from sparkneuro.train.parameter_server.secure_flight import ServerLost
+from sparkneuro.train.parameter_server.update_rules import apply_update, make_rule
 
 log = logging.getLogger(__name__)
 # So many losses of a server in a row, with not one batch applied between them, end a worker.

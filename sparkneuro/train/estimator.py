@@ -15,21 +15,21 @@ from pyspark.sql import functions
 from sparkneuro.data.batches import read_series
 from sparkneuro.errors import SettingsError
 from sparkneuro.train.architecture import build_model, describe_model
-from sparkneuro.train.checkpoint import CheckpointSettings, check_run, write_run
 from sparkneuro.train.downpour import DownpourSettings
 from sparkneuro.train.event_file import EventFile
 from sparkneuro.train.executor_servers import ExecutorServers, check_slots
 from sparkneuro.train.gradients import read_vector, write_vector
-from sparkneuro.train.pace import check_pace
+from sparkneuro.train.parameter_server.checkpoint import CheckpointSettings, check_run, write_run
+from sparkneuro.train.parameter_server.pace import check_pace
+from sparkneuro.train.parameter_server.push import ServerSettings
+from sparkneuro.train.parameter_server.server_group import DriverServers, ServerGroup
+from sparkneuro.train.parameter_server.update_rules import describe_rule
+from sparkneuro.train.parameter_server.wire import WIRE_TYPES
 from sparkneuro.train.params import DownpourParams
 from sparkneuro.train.progress import TrainingWatch
-from sparkneuro.train.push import ServerSettings
 from sparkneuro.train.run_file import published
-from sparkneuro.train.server_group import DriverServers, ServerGroup
 from sparkneuro.train.spark import WorkerPlan, count_slots, partition_frame, run_workers
 from sparkneuro.train.trained_model import DownpourModel, FolderReader, FolderWriter
-from sparkneuro.train.update_rules import describe_rule
-from sparkneuro.train.wire import WIRE_TYPES
 from sparkneuro.validation import check_choice, check_number
 
 PLACES = ("driver", "executors")

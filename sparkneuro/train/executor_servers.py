@@ -14,9 +14,9 @@ from functools import partial
 from pyspark import InheritableThread
 
 from sparkneuro.errors import SettingsError, TrainingError
-from sparkneuro.train.directory import DirectoryClient
-from sparkneuro.train.secure_flight import ServerLost
-from sparkneuro.train.server_group import SupervisedServer
+from sparkneuro.train.parameter_server.directory import DirectoryClient
+from sparkneuro.train.parameter_server.secure_flight import ServerLost
+from sparkneuro.train.parameter_server.server_group import SupervisedServer
 
 KEEP_S = 1.0
 # A server that cannot reach the driver for so long (s) belongs to a run that is gone.

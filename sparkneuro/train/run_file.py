@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 
-from sparkneuro.train.credentials import Credentials
+from sparkneuro.train.parameter_server.credentials import Credentials
 
 SUFFIX = ".json"
 log = logging.getLogger(__name__)

@@ -18,10 +18,10 @@ from pyspark.sql import functions
 
 from sparkneuro.data.batches import BatchSequence, SeriesSpool, read_series
 from sparkneuro.errors import TrainingError
-from sparkneuro.train.client import ParameterClient
-from sparkneuro.train.credentials import Credentials
-from sparkneuro.train.directory import DirectoryClient
 from sparkneuro.train.downpour import DownpourSettings, train_partition
+from sparkneuro.train.parameter_server.client import ParameterClient
+from sparkneuro.train.parameter_server.credentials import Credentials
+from sparkneuro.train.parameter_server.directory import DirectoryClient
 
 log = logging.getLogger(__name__)
 WATCH_S = 0.5

@@ -16,10 +16,10 @@ from sparkneuro import cli
 from sparkneuro.errors import SettingsError
 from sparkneuro.pipelines import status
 from sparkneuro.pipelines.status import Settings, describe, list_trainings, run, summarise
-from sparkneuro.train.credentials import make_credentials
-from sparkneuro.train.directory import Directory
-from sparkneuro.train.parameter_server import ParameterServer
-from sparkneuro.train.push import Push, ServerSettings
+from sparkneuro.train.parameter_server.credentials import make_credentials
+from sparkneuro.train.parameter_server.directory import Directory
+from sparkneuro.train.parameter_server.push import Push, ServerSettings
+from sparkneuro.train.parameter_server.server import ParameterServer
 from sparkneuro.train.run_file import published, read_runs
 
 # A training in its third epoch, as its driver sets it.

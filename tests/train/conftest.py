@@ -6,12 +6,12 @@ import threading
 import numpy as np
 import pytest
 
-from sparkneuro.train.client import ParameterClient
-from sparkneuro.train.credentials import Credentials
-from sparkneuro.train.parameter_server import ParameterServer
-from sparkneuro.train.push import ServerSettings
-from sparkneuro.train.transport import FlightParameterServer
-from sparkneuro.train.weights import shard_bounds
+from sparkneuro.train.parameter_server.client import ParameterClient
+from sparkneuro.train.parameter_server.credentials import Credentials
+from sparkneuro.train.parameter_server.push import ServerSettings
+from sparkneuro.train.parameter_server.server import ParameterServer
+from sparkneuro.train.parameter_server.shards import shard_bounds
+from sparkneuro.train.parameter_server.transport import FlightParameterServer
 
 CREDENTIALS = Credentials("the token of this test")
 

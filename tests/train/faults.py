@@ -19,11 +19,11 @@ import numpy as np
 import psutil
 from pyspark import TaskContext
 
-from sparkneuro.train.checkpoint import CheckpointSettings
 from sparkneuro.train.downpour import DownpourSettings
 from sparkneuro.train.executor_servers import ExecutorServers
-from sparkneuro.train.push import ServerSettings
-from sparkneuro.train.server_group import DriverServers, ServerGroup
+from sparkneuro.train.parameter_server.checkpoint import CheckpointSettings
+from sparkneuro.train.parameter_server.push import ServerSettings
+from sparkneuro.train.parameter_server.server_group import DriverServers, ServerGroup
 from sparkneuro.train.spark import WorkerPlan, partition_frame, run_workers
 
 N_SCANS, N_HIDDEN, N_PROBES = 13, 4, 3

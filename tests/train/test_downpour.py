@@ -10,12 +10,12 @@ keras = pytest.importorskip("keras", reason="needs the keras extra")
 from sparkneuro.data.batches import BatchSequence  # noqa: E402
 from sparkneuro.errors import TrainingError  # noqa: E402
 from sparkneuro.train.architecture import build_model, describe_model  # noqa: E402
-from sparkneuro.train.checkpoint import CheckpointSettings  # noqa: E402
 from sparkneuro.train.downpour import DownpourSettings, train_partition  # noqa: E402
 from sparkneuro.train.gradients import TensorFlowGradients, read_vector, write_vector  # noqa: E402
-from sparkneuro.train.parameter_server import ParameterServer  # noqa: E402
-from sparkneuro.train.push import Push  # noqa: E402
-from sparkneuro.train.update_rules import describe_rule  # noqa: E402
+from sparkneuro.train.parameter_server.checkpoint import CheckpointSettings  # noqa: E402
+from sparkneuro.train.parameter_server.push import Push  # noqa: E402
+from sparkneuro.train.parameter_server.server import ParameterServer  # noqa: E402
+from sparkneuro.train.parameter_server.update_rules import describe_rule  # noqa: E402
 
 OPTIMIZERS = {
     "sgd": lambda: keras.optimizers.SGD(0.5),

@@ -14,14 +14,15 @@ pytest.importorskip("pyspark", reason="needs the spark extra")
 psutil = pytest.importorskip("psutil", reason="needs the dev extra")
 
 from sparkneuro.errors import SettingsError, TrainingError  # noqa: E402
-from sparkneuro.train import executor_servers, server_group  # noqa: E402
-from sparkneuro.train.checkpoint import CheckpointSettings  # noqa: E402
-from sparkneuro.train.credentials import make_credentials  # noqa: E402
-from sparkneuro.train.directory import Directory  # noqa: E402
+from sparkneuro.train import executor_servers  # noqa: E402
 from sparkneuro.train.executor_servers import check_slots, own_address, serve_task  # noqa: E402
-from sparkneuro.train.push import ServerSettings  # noqa: E402
-from sparkneuro.train.server_group import SupervisedServer  # noqa: E402
-from sparkneuro.train.shard_client import ShardClient  # noqa: E402
+from sparkneuro.train.parameter_server import server_group  # noqa: E402
+from sparkneuro.train.parameter_server.checkpoint import CheckpointSettings  # noqa: E402
+from sparkneuro.train.parameter_server.credentials import make_credentials  # noqa: E402
+from sparkneuro.train.parameter_server.directory import Directory  # noqa: E402
+from sparkneuro.train.parameter_server.push import ServerSettings  # noqa: E402
+from sparkneuro.train.parameter_server.server_group import SupervisedServer  # noqa: E402
+from sparkneuro.train.parameter_server.shard_client import ShardClient  # noqa: E402
 
 RULE = {"name": "SGD", "learning_rate": 1.0}
 FIRST = np.arange(5, dtype=np.float32)

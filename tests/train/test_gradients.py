@@ -13,7 +13,7 @@ from sparkneuro.models.dca import DeepConvolutionalAutoencoder, build_dca  # noq
 from sparkneuro.models.losses import HalfSquaredError  # noqa: E402
 from sparkneuro.train.architecture import build_model, describe_model  # noqa: E402
 from sparkneuro.train.gradients import is_finite, make_gradients, read_vector, write_vector  # noqa: E402
-from sparkneuro.train.update_rules import apply_update, describe_rule, make_rule  # noqa: E402
+from sparkneuro.train.parameter_server.update_rules import apply_update, describe_rule, make_rule  # noqa: E402
 
 layers = keras.layers
 

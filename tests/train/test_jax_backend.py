@@ -23,7 +23,7 @@ TESTS = {
         "test_reading_undoes_writing",
         "test_the_tiny_preset_has_a_gradient",
     ],
-    "test_update_rules.py": [
+    "parameter_server/test_update_rules.py": [
         "test_options_that_are_elementwise_are_followed[scheduled adamw]",
         "test_options_that_are_elementwise_are_followed[Nadam]",
         "test_stored_slots_are_taken_up_again_in_other_shards[scheduled adamw]",

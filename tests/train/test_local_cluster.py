@@ -18,8 +18,8 @@ spark = start_session("local-cluster[2,1,1024]", "local-cluster test")
 import numpy as np
 import pyarrow as pa
 from sparkneuro.train.downpour import DownpourSettings
-from sparkneuro.train.push import ServerSettings
-from sparkneuro.train.server_group import DriverServers, ServerGroup
+from sparkneuro.train.parameter_server.push import ServerSettings
+from sparkneuro.train.parameter_server.server_group import DriverServers, ServerGroup
 from sparkneuro.train.spark import WorkerPlan, partition_frame, run_workers
 
 RULE = {"name": "SGD", "learning_rate": 1.0}

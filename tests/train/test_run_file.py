@@ -8,7 +8,7 @@ import tempfile
 import numpy as np
 import pytest
 
-from sparkneuro.train.credentials import Credentials
+from sparkneuro.train.parameter_server.credentials import Credentials
 from sparkneuro.train.run_file import private_folders, published, read_runs
 
 CREDENTIALS = Credentials("a secret token", "a certificate", "a key")

@@ -16,8 +16,8 @@ from pyspark import cloudpickle  # noqa: E402
 from sparkneuro.errors import TrainingError  # noqa: E402
 from sparkneuro.session import readable_error  # noqa: E402
 from sparkneuro.train.downpour import DownpourSettings  # noqa: E402
-from sparkneuro.train.push import ServerSettings  # noqa: E402
-from sparkneuro.train.server_group import DriverServers, ServerGroup  # noqa: E402
+from sparkneuro.train.parameter_server.push import ServerSettings  # noqa: E402
+from sparkneuro.train.parameter_server.server_group import DriverServers, ServerGroup  # noqa: E402
 from sparkneuro.train.spark import WorkerPlan, partition_frame, run_workers  # noqa: E402
 
 # The workers cannot import this file, so what they call of it goes with the task.

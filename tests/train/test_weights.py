@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sparkneuro.train.weights import exchanged_variables, flatten, shard_bounds, unflatten
+from sparkneuro.train.weights import exchanged_variables, flatten, unflatten
 
 
 def test_unflatten_undoes_flatten():
@@ -19,15 +19,6 @@ def test_nothing_flattens_to_an_empty_vector():
 def test_a_vector_of_another_length_is_refused():
     with pytest.raises(ValueError, match="must have 6 elements.*got 7"):
         unflatten(np.zeros(7), [(2, 3)])
-
-
-@pytest.mark.parametrize("n_weights, n_servers", [(10, 1), (10, 3), (11, 4), (2, 5)])
-def test_shards_cover_every_weight_once_and_evenly(n_weights, n_servers):
-    bounds = shard_bounds(n_weights, n_servers)
-    covered = [i for start, end in bounds for i in range(start, end)]
-    assert covered == list(range(n_weights))
-    sizes = [end - start for start, end in bounds]
-    assert len(sizes) == n_servers and max(sizes) - min(sizes) <= 1
 
 
 def test_whole_numbers_of_a_seed_generator_are_not_exchanged(make_model):
