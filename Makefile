@@ -14,7 +14,7 @@ FIRST = 0
 
 help:
 	@echo "make demo        install, then run the main job from BOLD to report (in .demo/)"
-	@echo "make test        install, then run the tests (test-quick: without Spark; test-slow: the long ones)"
+	@echo "make test        install, then run the tests (test-quick: without Spark and servers; test-slow: the long ones)"
 	@echo "make chaos       trainings under random faults: SEEDS=30 of them, from FIRST=0 on"
 	@echo "make lint        ruff"
 	@echo "make bench       the programs of benchmarks/"
@@ -27,7 +27,7 @@ test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -q -m "not slow"
 
 test-quick: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -q -m "not engine and not slow"
+	$(VENV)/bin/python -m pytest -q -m "not engine and not processes and not slow"
 
 test-slow: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -q -m "slow"
@@ -39,7 +39,7 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff check
 
 bench: $(INSTALLED)
-	@set -e; for program in benchmarks/*.py; do echo "== $$program"; $(VENV)/bin/python $$program; done
+	@set -e; for program in $(filter-out benchmarks/light_workers.py,$(wildcard benchmarks/*.py)); do echo "== $$program"; $(VENV)/bin/python $$program; done
 
 clean:
 	rm -rf $(VENV) .demo build dist *.egg-info .pytest_cache .ruff_cache

@@ -24,6 +24,8 @@ from sparkneuro.train.parameter_server.push import ServerSettings  # noqa: E402
 from sparkneuro.train.parameter_server.server_group import SupervisedServer  # noqa: E402
 from sparkneuro.train.parameter_server.shard_client import ShardClient  # noqa: E402
 
+pytestmark = pytest.mark.processes
+
 RULE = {"name": "SGD", "learning_rate": 1.0}
 FIRST = np.arange(5, dtype=np.float32)
 

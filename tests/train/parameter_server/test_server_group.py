@@ -13,6 +13,8 @@ from sparkneuro.train.parameter_server.checkpoint import CheckpointSettings
 from sparkneuro.train.parameter_server.push import Push, ServerSettings
 from sparkneuro.train.parameter_server.server_group import DriverServers, ServerGroup
 
+pytestmark = pytest.mark.processes
+
 RULE = {"name": "Adagrad", "learning_rate": 0.1}
 VALUES = np.arange(7, dtype=np.float32)
 

@@ -24,6 +24,8 @@ from sparkneuro.train.parameter_server.push import ServerSettings  # noqa: E402
 from sparkneuro.train.parameter_server.server_group import DriverServers, ServerGroup  # noqa: E402
 from sparkneuro.train.parameter_server.shard_client import ShardClient  # noqa: E402
 
+pytestmark = pytest.mark.processes
+
 N_VALUES, N_SERVERS, N_BATCHES = 300_001, 2, 300
 RULE = {"name": "Adagrad", "learning_rate": 0.01}
 FIRST = np.random.default_rng(0).normal(0, 1, N_VALUES).astype(np.float32)
