@@ -32,7 +32,9 @@ class Watch:
 
     def __call__(self, status):
         now = time.monotonic()
-        self.samples.append((now, status["rows"], status["version"]))
+        # Rows that a server has lost and gets again are no progress.
+        rows = max(status["rows"], self.samples[-1][1] if self.samples else 0)
+        self.samples.append((now, rows, status["version"]))
         if self.killed_at is None:
             steady = [sample for sample in self.samples if sample[1] > 0]
             if steady and now - steady[0][0] > self._steady_s and len(status["registered"]) == 2:
