@@ -114,10 +114,11 @@ def test_standalone_training_ends_when_the_validation_loss_gets_no_better(table,
     assert record["stopped_early"] and len(record["history"]) < 300 and record["best"] is None
 
 
-def test_another_optimizer_is_taken_by_its_name(table):
-    assert isinstance(train_dca.make_model(settings_for(table, "", optimizer="Adam"), 20).optimizer, keras.optimizers.Adam)
+def test_another_optimizer_is_taken_by_its_name(table, tmp_path):
+    model = train_dca.make_model(settings_for(table, tmp_path, optimizer="Adam"), 20)
+    assert isinstance(model.optimizer, keras.optimizers.Adam)
     with pytest.raises(SettingsError, match="--optimizer must be the name of a Keras optimizer.*got 'magic'"):
-        train_dca.make_model(settings_for(table, "", optimizer="magic"), 20)
+        train_dca.make_model(settings_for(table, tmp_path, optimizer="magic"), 20)
 
 
 def test_a_model_is_not_replaced_unless_allowed(table, tmp_path):
