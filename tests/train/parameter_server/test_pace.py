@@ -114,6 +114,7 @@ def push(server, partition, clock, version, wait_s=0.0):
     return server.push(replace(PUSH, partition=partition, clock=clock, version=version), GRADIENT, fetch=True, wait_s=wait_s)
 
 
+@pytest.mark.processes
 def test_who_is_silent_is_not_waited_for(clock):
     server = make_server(clock, 2, max_staleness=1)
     versions = [server.pull(partition)[1] for partition in (0, 1)]
