@@ -8,6 +8,7 @@ Keras fit in this process.
 import logging
 import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import numpy as np
@@ -18,6 +19,7 @@ from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.pipelines.split import choose_split, is_held_out, mark_held_out
 from sparkneuro.pipelines.train_dca_settings import Settings as Settings
 from sparkneuro.pipelines.train_dca_settings import check_output, check_settings, checkpoint_folder
+from sparkneuro.train.parameter_server.checkpoint import clear, holds_progress, read_run
 from sparkneuro.validation import check_number
 
 log = logging.getLogger(__name__)
@@ -260,7 +262,6 @@ def summarise(output, record):
 def _train_downpour(settings, spark, table, split, model):
     from sparkneuro.data.spark import read_voxel_table
     from sparkneuro.train.estimator import DownpourTrainer
-    from sparkneuro.train.parameter_server.checkpoint import read_run
     from sparkneuro.train.spark import count_slots
 
     folder = checkpoint_folder(settings)
@@ -284,8 +285,20 @@ def _train_downpour(settings, spark, table, split, model):
     promised, found = sum(run.n_voxels for run in table.runs), rows.count()
     if found != promised:
         raise FormatError(f"{table.path}: {promised} rows are promised and {found} are there; make the table again.")
-    fitted = trainer.fit(mark_held_out(rows, split))
+    with _told_how_to_resume(folder):
+        fitted = trainer.fit(mark_held_out(rows, split))
     return fitted, fitted.training
+
+
+@contextmanager
+def _told_how_to_resume(folder):
+    ended = False
+    try:
+        yield
+        ended = True
+    finally:
+        if not ended and folder is not None and holds_progress(folder):
+            log.warning("the checkpoints in %s are kept: the same command with --resume goes on from them.", folder)
 
 
 def _train_standalone(settings, table, split, model, series_length):
@@ -317,7 +330,6 @@ def _count(table, split, held_out):
 
 def _save(settings, trained, record):
     from sparkneuro.train.model_folder import write_model
-    from sparkneuro.train.parameter_server.checkpoint import clear
 
     if settings.standalone:
         params = {"seriesLength": settings.series_length} if settings.series_length else {}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sparkneuro.data import store
 from sparkneuro.errors import SettingsError
 from sparkneuro.pipelines.settings import argument, option
+from sparkneuro.train.parameter_server.checkpoint import holds_progress
 from sparkneuro.validation import check_choice, check_number
 
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -99,7 +100,9 @@ def check_output(settings):
     if not settings.overwrite and store.exists(settings.output) and store.list_files(settings.output):
         raise SettingsError(f"{settings.output} exists already; name another --output, or give --overwrite.")
     folder = checkpoint_folder(settings)
-    unfinished = folder is not None and store.exists(store.join(folder, "run.json"))
+    if folder is None:
+        return
+    unfinished = holds_progress(folder)
     if unfinished and not settings.resume and not settings.overwrite:
         raise SettingsError(
             f"{folder} holds the checkpoints of a training that was interrupted: go on with it by --resume, or give --overwrite"

@@ -145,23 +145,23 @@ class DownpourTrainer(Estimator, DownpourParams, MLWritable, MLReadable):
     def _fit(self, dataset):
         model, series_length = self._check_model()
         self._check_settings()
-        spark = dataset.sparkSession
+        rule, place = describe_rule(model.optimizer), self._place(dataset.sparkSession)
+        events = EventFile(self._value("eventDir")) if self._value("eventDir") else None
         training, held_out = self._split(dataset)
         frame, n_rows = partition_frame(training.select(self._value("inputCol")), self._value("nWorkers"))
         if n_rows == 0:
             raise SettingsError("there must be rows to train on; got none.")
         values, n_trainable = read_vector(model)
-        settings = self._server_settings(describe_rule(model.optimizer), values.size, n_trainable, n_rows)
+        settings = self._server_settings(rule, values.size, n_trainable, n_rows)
         resume, folder = self._value("resume"), self._value("checkpointDir")
         if resume:
             check_run(folder, self._describe_run(model, settings))
-        servers = ServerGroup(values, settings, self._value("nServers"), self._place(spark), CALL_S, self._value("tls"), resume)
+        servers = ServerGroup(values, settings, self._value("nServers"), place, CALL_S, self._value("tls"), resume)
         trained = build_model(describe_model(model))
         sample = self._sample(held_out, series_length)
         with servers:
             if folder is not None and not resume:
                 write_run(folder, self._describe_run(model, settings))
-            events = EventFile(self._value("eventDir")) if self._value("eventDir") else None
             watch = TrainingWatch(
                 n_rows * self._value("epochs"), _validator(trained, servers, sample), self._value("progress"),
                 self._value("patience"), servers.finish, folder, resume, events,
@@ -185,8 +185,7 @@ class DownpourTrainer(Estimator, DownpourParams, MLWritable, MLReadable):
             "mode": "downpour", "series_length": series_length, "n_parameters": model.count_params(), "n_training_series": n_rows,
             "history": watch.history, "best": watch.best if best else None, "stopped_early": watch.stopped,
             "startup_s": status["startup_s"], "series_per_s": status["series_per_s"], "updates": status["version"],
-            "server_restarts": servers.restarts,
-            "retrained_batches": retrained,
+            "server_restarts": servers.restarts, "retrained_batches": retrained,
         }  # fmt: skip
         return self._copyValues(DownpourModel(model=trained, training=summary))
 

@@ -1,5 +1,6 @@
 """Scalars of a training as a TensorBoard event file, written without TensorBoard: TensorFlow's own records hold its events."""
 
+import logging
 import os
 import socket
 import time
@@ -14,6 +15,7 @@ from sparkneuro.errors import StorageError
 VERSION = "brain.Event:2"
 # Two files that one process begins within a second must not have the same name.
 NUMBERS = count()
+log = logging.getLogger(__name__)
 
 
 class EventFile:
@@ -77,16 +79,26 @@ class EventFile:
             with self._told_in_one_sentence():
                 self._write(tf.compat.v1.Event(wall_time=now, step=step, summary=summary))
 
-    def close(self):
-        """Close the file; again is fine.
+    def add_epoch(self, epoch):
+        """Write the values of one epoch; what cannot be written is told, and lost.
 
-        Raises
-        ------
-        StorageError
-            When what is left cannot be written.
+        Parameters
+        ----------
+        epoch : dict
+            An entry of a training's history, with ``epoch`` itself as the step.
         """
-        with self._told_in_one_sentence():
-            self._writer.close()
+        try:
+            self.add_scalars(epoch["epoch"], {tag: value for tag, value in epoch.items() if tag != "epoch"})
+        except StorageError as error:  # costs what TensorBoard would show, not the training
+            log.warning("%s", error)
+
+    def close(self):
+        """Close the file; again is fine. Every value has been written before; what else fails is told."""
+        try:
+            with self._told_in_one_sentence():
+                self._writer.close()
+        except StorageError as error:
+            log.warning("%s", error)
 
     def _write(self, event):
         self._writer.write(event.SerializeToString())

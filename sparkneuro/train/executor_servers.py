@@ -7,13 +7,12 @@ on from its checkpoint. What crosses the network is a server's settings: no data
 
 import logging
 import socket
-import threading
 import time
 from functools import partial
 
 from pyspark import InheritableThread
 
-from sparkneuro.errors import SettingsError, TrainingError
+from sparkneuro.errors import SettingsError
 from sparkneuro.train.parameter_server.directory import DirectoryClient
 from sparkneuro.train.parameter_server.secure_flight import ServerLost
 from sparkneuro.train.parameter_server.server_group import SupervisedServer
@@ -87,7 +86,6 @@ class ExecutorServers:
                 self._failures.append(error)
 
         self._thread = InheritableThread(target=run, name="sparkneuro-servers", daemon=True)
-        self._ended = threading.Event()
         self._thread.start()
 
     def maintain(self):
@@ -100,11 +98,11 @@ class ExecutorServers:
 
         Raises
         ------
-        TrainingError
-            When the job has failed.
+        Exception
+            Spark's, when the job has failed; the sentence of the task is within it.
         """
         if self._failures:
-            raise TrainingError(f"the job of the parameter servers failed: {self._failures[0]}") from self._failures[0]
+            raise self._failures[0]
         return 0
 
     def stop(self):

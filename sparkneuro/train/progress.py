@@ -105,19 +105,18 @@ class TrainingWatch:
                 self._stop()
 
     def _save(self, better):
+        if self._events is not None:
+            self._events.add_epoch(self.history[-1])
+        if self._folder is None:
+            return
         try:
-            if self._events is not None:
-                epoch = self.history[-1]
-                self._events.add_scalars(epoch["epoch"], {name: value for name, value in epoch.items() if name != "epoch"})
-            if self._folder is None:
-                return
             if better:
                 stream = io.BytesIO()
                 np.save(stream, self.best_vector)
                 store.write_bytes(store.join(self._folder, BEST), stream.getvalue())
             record = {"history": self.history, "best": self.best}
             store.write_bytes(store.join(self._folder, HISTORY), json.dumps(record).encode())
-        except SparkneuroError as error:  # costs what TensorBoard and a resumed training would know, not this one
+        except SparkneuroError as error:  # costs what a resumed training would know, not this one
             log.warning("the history of epoch %d was not written down: %s", self.history[-1]["epoch"], error)
 
     def _restore(self):

@@ -60,7 +60,7 @@ class _Record(keras.callbacks.Callback):
             }
         )  # fmt: skip
         if self._events is not None:
-            self._events.add_scalars(epoch + 1, {name: value for name, value in self.history[-1].items() if name != "epoch"})
+            self._events.add_epoch(self.history[-1])
 
     def on_train_end(self, logs=None):
         self._bar.close()

@@ -237,6 +237,18 @@ def test_a_training_whose_driver_was_killed_is_resumed_and_repeats_no_batch(tmp_
     assert not checkpoints.exists()
 
 
+def test_a_training_that_failed_before_its_first_update_has_left_nothing_to_go_on_from(table, tmp_path):
+    folder = tmp_path / "other.model.checkpoints"
+    folder.mkdir()
+    (folder / "run.json").write_text("{}")
+    (folder / "shard-000-of-001.000000000000.npz").write_bytes(b"")
+    settings = Settings(table.path, output=str(tmp_path / "other.model"))
+    train_dca.prepare(settings)
+    (folder / "shard-000-of-001.000000000001.npz").write_bytes(b"")
+    with pytest.raises(SettingsError, match="go on with it by --resume, or give --overwrite"):
+        train_dca.prepare(settings)
+
+
 def _descendants(pid):
     psutil = pytest.importorskip("psutil")
     return psutil.Process(pid).children(recursive=True)

@@ -84,3 +84,13 @@ def test_a_full_disk_is_said_in_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(tf.io, "TFRecordWriter", lambda path: writer("/dev/full"))
     with pytest.raises(StorageError, match="no TensorBoard events can be written"):
         EventFile(tmp_path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_costs_the_events_of_an_epoch_and_not_the_training(tmp_path, caplog):
+    file = EventFile(tmp_path)
+    file._writer.close()
+    file._writer = tf.io.TFRecordWriter("/dev/full")
+    file.add_epoch({"epoch": 1, "loss": 2.0})
+    file.close()
+    assert "no TensorBoard events can be written" in caplog.text

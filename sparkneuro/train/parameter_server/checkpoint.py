@@ -182,6 +182,24 @@ def read_run(folder):
     return run
 
 
+def holds_progress(folder):
+    """Tell whether something would be lost with a folder of checkpoints.
+
+    Parameters
+    ----------
+    folder : str
+        The folder.
+
+    Returns
+    -------
+    progress : bool
+        Whether a server has come beyond its first weights.
+    """
+    shards = [name for name in store.list_files(folder) if name.startswith("shard-") and OURS.fullmatch(name)]
+    versions = [int(name.split(".")[1]) for name in shards]
+    return store.exists(store.join(folder, RUN)) and max(versions, default=0) > 0
+
+
 def check_run(folder, run):
     """Make sure that a training may go on from the checkpoints of a folder.
 

@@ -27,7 +27,7 @@ class Directory:
     address : str
         ``host:port`` of this directory.
     status : dict
-        What `client.ask_status` answers; set by whoever watches the training.
+        What the action ``status`` answers; set by whoever watches the training.
     """
 
     def __init__(self, n_servers, host, credentials, bind=None):
@@ -123,7 +123,7 @@ class Directory:
             return {"addresses": list(self._servers)}
 
     def _keep(self, shard, address):
-        # A server whose machine was cut off and came back learns here that another has taken its place.
+        # A server whose machine was cut off and came back learns here that another has taken its place; all, that the run ends.
         return {"keep": self._servers[check_number("shard", shard, 0, len(self._servers) - 1, integer=True)] == address}
 
 

@@ -5,7 +5,7 @@ import threading
 import time
 from dataclasses import replace
 
-from sparkneuro.errors import SparkneuroError, TrainingError
+from sparkneuro.errors import TrainingError
 from sparkneuro.train.parameter_server.checkpoint import clear
 from sparkneuro.train.parameter_server.client import ParameterClient
 from sparkneuro.train.parameter_server.credentials import make_credentials
@@ -321,9 +321,11 @@ class ServerGroup:
     def stop(self):
         """Stop all servers, and the directory."""
         if self.client is not None:
-            self._place_stopping()
             self.client.close()
             self.client = None
+        if self.directory is not None:
+            for shard in range(len(self._shards)):
+                self.directory.forget(shard)  # a server on an executor learns from this that it is no longer wanted
         self._place.stop()
         if self.directory is not None:
             self.directory.stop()
@@ -336,11 +338,3 @@ class ServerGroup:
                 self.client.finish()
         except ServerLost as error:
             log.info("%s", error)
-
-    def _place_stopping(self):
-        # Told by a call, a server ends with status 0, wherever it runs: whoever supervises it knows that it was meant.
-        for shard in self.client.shards:
-            try:
-                shard.act("stop")
-            except SparkneuroError as error:
-                log.info("a parameter server could not be told to stop: %s", error)

@@ -1,4 +1,4 @@
-"""The process of one parameter server: ``python -m sparkneuro.train.parameter_server.server_process``, started by `launch`.
+"""The process of one parameter server, started by `ServerProcess`: ``python -m`` of this module.
 
 It reads one line of JSON from standard input (address, secrets, sizes), prints one line with its port, and serves until
 it is told to stop or standard input ends, which happens however the parent dies: no server outlives its run. The secrets
