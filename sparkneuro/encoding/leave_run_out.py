@@ -1,0 +1,162 @@
+"""Leaving each run out in turn, exactly and from one fit: ``(I - H_ff)^-1 e_f`` with the rows f of a run.
+
+Runs are the honest folds of fMRI: scans of one run predict each other through the autocorrelation of the noise, scans of
+another run do not. By refitting it would cost one decomposition a run.
+"""
+
+import numpy as np
+
+from sparkneuro.encoding.criterion import Criterion
+from sparkneuro.encoding.residuals import column_blocks, residuals, symmetric_product
+
+
+class LeaveRunOut(Criterion):
+    """The default criterion wherever scans have run labels.
+
+    Parameters
+    ----------
+    decomposition : Decomposition
+        Of the features.
+    alphas : ndarray of shape (n_alphas,)
+        Penalties, ascending.
+    runs : list of slice
+        Scans of each run, in order and without gaps.
+
+    References
+    ----------
+    Liland, Skogholt and Indahl 2024, IEEE Access 12, 17349: segmented cross-validation from one fit.
+    """
+
+    def __init__(self, decomposition, alphas, runs):
+        super().__init__(decomposition, alphas)
+        self.runs = runs
+        self._corrections = {}
+
+    def start_sums(self, allocate=np.zeros):
+        """Make the sums over targets from which one penalty for all is chosen.
+
+        Parameters
+        ----------
+        allocate : callable
+            Makes an array of zeros of a shape; (n_scans, rank) numbers may be more than a task should keep in memory.
+
+        Returns
+        -------
+        sums : dict of str to ndarray
+            Zeros; sums of parts of the targets add up elementwise.
+        """
+        n_scans, rank = self.decomposition.U.shape
+        squares = np.zeros(sum((run.stop - run.start) ** 2 for run in self.runs))
+        scalars = {"total": np.zeros(1), "n_targets": np.zeros(1)}
+        return {"squares": squares, "cross": allocate((n_scans, rank)), "inner": np.zeros((rank, rank)), **scalars}
+
+    def add(self, sums, Z, Y):
+        """Add targets to the sums, in place.
+
+        Parameters
+        ----------
+        sums : dict of str to ndarray
+            Of `start_sums`.
+        Z : ndarray of shape (rank, n_targets)
+            Of `project`.
+        Y : ndarray of shape (n_scans, n_targets)
+            Centred targets.
+        """
+        sums["inner"] += symmetric_product(Z)
+        sums["n_targets"] += Y.shape[1]
+        for run, squares in self._squares(sums):
+            part = Y[run]
+            products = symmetric_product(part)
+            squares += products
+            sums["total"] += np.trace(products)
+            sums["cross"][run] += part @ Z.T
+
+    def add_gram(self, sums, gram, n_targets):
+        """Add targets of which only the products of scans with scans are known.
+
+        Parameters
+        ----------
+        sums : dict of str to ndarray
+            Of `start_sums`.
+        gram : ndarray of shape (n_scans, n_scans)
+            ``Y Y'`` of centred targets.
+        n_targets : int
+            How many they are.
+        """
+        U = self.decomposition.U
+        product = gram.astype(U.dtype, copy=False) @ U
+        sums["cross"] += product
+        sums["inner"] += U.T @ product
+        sums["n_targets"] += n_targets
+        sums["total"] += np.trace(gram)
+        for run, squares in self._squares(sums):
+            squares += gram[run, run]
+
+    def loss(self, sums, index):
+        """Compute the criterion of one penalty for all targets.
+
+        Parameters
+        ----------
+        sums : dict of str to ndarray
+            Of all targets.
+        index : int
+            Which penalty.
+
+        Returns
+        -------
+        loss : float
+            Mean over scans and targets of the squared held-out error.
+        """
+        U, weight = self.decomposition.U, self.shrinkage[index]
+        inner = (weight[:, None] * sums["inner"] * weight).astype(U.dtype)
+        total = 0.0
+        for place, (run, squares) in enumerate(self._squares(sums)):
+            left = U[run]
+            cross = (left * weight.astype(U.dtype)) @ sums["cross"][run].T.astype(U.dtype)
+            spread = squares - cross - cross.T + (left @ inner) @ left.T
+            correction = self._correction(index, place)
+            total += np.einsum("ij,ij->", correction @ spread, correction, dtype=np.float64)
+        return float(total / (len(U) * sums["n_targets"][0]))
+
+    def evaluate(self, index, Z, Y):
+        """Compute the criterion of one penalty for each target.
+
+        Parameters
+        ----------
+        index : int
+            Which penalty.
+        Z : ndarray of shape (rank, n_targets)
+            Of `project`.
+        Y : ndarray of shape (n_scans, n_targets)
+            Centred targets.
+
+        Returns
+        -------
+        losses : ndarray of shape (n_targets,), float64
+            Mean over scans of the squared held-out error.
+        """
+        U, losses = self.decomposition.U, np.zeros(Y.shape[1])
+        for columns in column_blocks(Y):
+            error = residuals(U, self.shrinkage[index], Z[:, columns], Y[:, columns])
+            for place, run in enumerate(self.runs):
+                held_out = self._correction(index, place).astype(U.dtype, copy=False) @ error[run]
+                losses[columns] += np.einsum("ij,ij->j", held_out, held_out)
+        return losses / len(U)
+
+    def _squares(self, sums):
+        """Each run with its square of ``Y Y'``, as views on the flat sums."""
+        start = 0
+        for run in self.runs:
+            size = run.stop - run.start
+            yield run, sums["squares"][start : start + size**2].reshape(size, size)
+            start += size**2
+
+    def _correction(self, index, place):
+        """``(I - H_ff)^-1`` in the type of U, kept once it is known."""
+        key = index, place
+        if key not in self._corrections:
+            U = self.decomposition.U[self.runs[place]].astype(np.float64)
+            hat = (U * self.shrinkage[index]) @ U.T + self.decomposition.intercept_leverage
+            inverse = np.linalg.inv(np.eye(len(U)) - hat)
+            self._corrections[key] = inverse.astype(self.decomposition.U.dtype)
+        return self._corrections[key]
