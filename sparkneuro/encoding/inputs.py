@@ -5,7 +5,7 @@ import numpy as np
 from sparkneuro.errors import FormatError, SettingsError
 
 ROWS_AT_ONCE = 128
-"""Scans whose float32 values are summed in float32: few enough for no digit to be lost."""
+"""Scans that are widened to float64 together: few enough to stay in the processor's cache."""
 
 
 def check_alphas(alphas):
@@ -120,7 +120,7 @@ def mean_of_columns(matrix):
     """
     total = np.zeros(matrix.shape[1])
     for start in range(0, len(matrix), ROWS_AT_ONCE):
-        total += matrix[start : start + ROWS_AT_ONCE].sum(axis=0)
+        total += np.asarray(matrix[start : start + ROWS_AT_ONCE], np.float64).sum(axis=0)
     return total / len(matrix)
 
 
@@ -178,8 +178,9 @@ def _as_float(matrix, name):
 
 def _refuse_non_finite(matrix, name, noun):
     # A sum is finite only if all are, and costs no array of booleans; a sum that overflows is looked at again.
-    if np.isfinite(matrix.sum()):
-        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(matrix.sum()):
+            return
     finite = np.isfinite(matrix)
     if not finite.all():
         scan, column = np.argwhere(~finite)[0]

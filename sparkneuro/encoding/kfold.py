@@ -4,43 +4,17 @@ What the training scans say about a target, ``X_tr' Y_tr``, is the total less th
 with the features once and not once a fold.
 """
 
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from sparkneuro.encoding.criterion import gcv_losses
-from sparkneuro.encoding.decomposition import decompose, eigh_descending, prefers_kernel
+from sparkneuro.encoding.decomposition import gram_matrix, prefers_kernel
+from sparkneuro.encoding.fold import Fold, as_slice, fold_by_products, fold_by_scans
 from sparkneuro.encoding.residuals import column_blocks, sum_of_squares, symmetric_product
 
 SCORINGS = ("l2", "correlation")
-
-
-@dataclass(frozen=True)
-class Fold:
-    """One fold's training decomposition, and its test scans in that basis.
-
-    Parameters
-    ----------
-    test : slice or ndarray of int
-        Held-out scans.
-    n_training : int
-        The other scans.
-    shrinkage : ndarray of shape (n_alphas, rank)
-        How much of each direction each penalty keeps.
-    basis : ndarray of shape (n_test, rank)
-        ``(X_test - mean) V / s``: what a projected target is multiplied with to be predicted.
-    projector : ndarray of shape (rank, n_features + 1) or (rank, n_training)
-        ``V' / s`` and what it makes of the training mean; or U', where there are more features than training scans.
-    rows : slice
-        Where this fold's projections stand among all folds'; the last of them is the training mean.
-    """
-
-    test: slice
-    n_training: int
-    shrinkage: np.ndarray
-    basis: np.ndarray
-    projector: np.ndarray
-    rows: slice
+FOLD_PARTS = ("test", "eigenvalues", "basis", "projector")
 
 
 class KFold:
@@ -61,22 +35,85 @@ class KFold:
     """
 
     def __init__(self, decomposition, X, alphas, folds, scoring="l2"):
-        self.decomposition, self.alphas, self.scoring = decomposition, np.asarray(alphas, np.float64), scoring
-        self.X, self.folds, self.fit_intercept = X, [], decomposition.fit_intercept
-        start = decomposition.rank
+        self._set(decomposition, X, alphas, scoring)
         smallest = len(X) - max(len(X[test]) for test in folds)
         self._by_products = not prefers_kernel(smallest, X.shape[1])
-        gram = X.T.astype(np.float64) @ X.astype(np.float64) if self._by_products else None
+        gram = gram_matrix(X, np.zeros(X.shape[1])) if self._by_products else None
+        make = partial(fold_by_products, X, gram) if self._by_products else partial(fold_by_scans, X)
         for test in folds:
-            fold = _by_products(X, gram, test, self.alphas, self.fit_intercept) if self._by_products else _by_scans(
-                X, test, self.alphas, self.fit_intercept
-            )  # fmt: skip
-            n_training, shrinkage, basis, projector = fold
-            rows = slice(start, start + len(projector) + 1)
-            self.folds.append(Fold(test, n_training, shrinkage, basis.astype(X.dtype), projector.astype(X.dtype), rows))
-            start = rows.stop
-        self.n_projections = start
+            test = np.arange(len(X))[test]
+            eigenvalues, basis, projector = make(test, self.fit_intercept)
+            self._add(test, eigenvalues, basis.astype(X.dtype), projector.astype(X.dtype))
+
+    @classmethod
+    def from_arrays(cls, decomposition, alphas, scoring, arrays):
+        """Make the criterion that `to_arrays` took apart.
+
+        Parameters
+        ----------
+        decomposition : Decomposition
+            Of all scans.
+        alphas : ndarray of shape (n_alphas,)
+            Penalties, ascending.
+        scoring : {"l2", "correlation"}
+            See the class.
+        arrays : dict of str to ndarray
+            Of `to_arrays`, e.g. mapped into memory.
+
+        Returns
+        -------
+        rule : KFold
+            The same criterion.
+        """
+        rule = cls.__new__(cls)
+        rule._set(decomposition, arrays["X"], alphas, scoring)
+        for place in range((len(arrays) - 1) // 4):
+            rule._add(*(arrays[f"fold{place}_{part}"] for part in FOLD_PARTS))
+        rule._by_products = rule.folds[0].projector.shape[1] == arrays["X"].shape[1] + 1
+        return rule
+
+    def to_arrays(self):
+        """Take the criterion apart into arrays that can be written.
+
+        Returns
+        -------
+        arrays : dict of str to ndarray
+            The features, and four arrays a fold.
+        """
+        arrays = {"X": self.X}
+        for place, fold in enumerate(self.folds):
+            parts = (np.arange(len(self.X))[fold.test], fold.eigenvalues, fold.basis, fold.projector)
+            arrays |= {f"fold{place}_{part}": array for part, array in zip(FOLD_PARTS, parts, strict=True)}
+        return arrays
+
+    @staticmethod
+    def array_names(n_folds):
+        """Name the arrays of `to_arrays`.
+
+        Parameters
+        ----------
+        n_folds : int
+            Folds.
+
+        Returns
+        -------
+        names : list of str
+            Their names.
+        """
+        return ["X", *(f"fold{place}_{part}" for place in range(n_folds) for part in FOLD_PARTS)]
+
+    def _set(self, decomposition, X, alphas, scoring):
+        self.decomposition, self.alphas, self.scoring = decomposition, np.asarray(alphas, np.float64), scoring
+        self.X, self.folds, self.fit_intercept = X, [], decomposition.fit_intercept
+        self.n_projections = decomposition.rank
         self._projector = (decomposition.V / np.sqrt(decomposition.eigenvalues).astype(X.dtype)).T
+
+    def _add(self, test, eigenvalues, basis, projector):
+        rows = slice(self.n_projections, self.n_projections + len(projector) + 1)
+        shrinkage = eigenvalues / (eigenvalues + self.alphas[:, None])
+        kept = as_slice(test)
+        self.folds.append(Fold(kept, len(self.X) - len(test), eigenvalues, shrinkage, basis, projector, rows))
+        self.n_projections = rows.stop
 
     def project(self, Y):
         """Project targets on the training vectors of every fold.
@@ -230,7 +267,7 @@ class KFold:
         Returns
         -------
         losses : ndarray of shape (n_targets,), float64
-            Mean over folds; NaN where a target or prediction does not vary within a fold, under "correlation".
+            Mean over folds.
         """
         losses = np.zeros(Y.shape[1])
         for fold in self.folds:
@@ -266,28 +303,6 @@ class KFold:
         return [*parts, np.empty((Y.shape[1], self.X.shape[1] + 1), self.X.dtype), total]
 
 
-def _by_products(X, gram, test, alphas, fit_intercept):
-    """A fold from the Gram matrix of all scans less that of its own."""
-    held_out = X[test].astype(np.float64)
-    n_training = len(X) - len(held_out)
-    mean = (X.sum(axis=0, dtype=np.float64) - held_out.sum(axis=0)) / n_training * fit_intercept
-    eigenvalues, V = eigh_descending(gram - symmetric_product(held_out.T) - n_training * np.outer(mean, mean))
-    scaled = V / np.sqrt(eigenvalues)
-    projector = np.column_stack([scaled.T, -n_training * (scaled.T @ mean)])
-    return n_training, _shrink(eigenvalues, alphas), (held_out - mean) @ scaled, projector
-
-
-def _by_scans(X, test, alphas, fit_intercept):
-    """A fold from the products of its training scans with each other."""
-    training = decompose(np.delete(X, test, axis=0), fit_intercept, np.float64)
-    basis = (X[test] - training.X_mean) @ (training.V / np.sqrt(training.eigenvalues))
-    return training.n_scans, training.shrinkage(alphas), basis, training.U.T
-
-
-def _shrink(eigenvalues, alphas):
-    return eigenvalues / (eigenvalues + alphas[:, None])
-
-
 def _loss(held_out, predicted, scoring):
     """Loss of each target; one a row, `predicted` is overwritten."""
     if scoring == "l2":
@@ -296,5 +311,8 @@ def _loss(held_out, predicted, scoring):
     predicted -= predicted.mean(axis=1, keepdims=True)
     centred = held_out - held_out.mean(axis=1, keepdims=True)
     product = np.einsum("ji,ji->j", centred, predicted)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return -product / np.sqrt(sum_of_squares(centred.T) * sum_of_squares(predicted.T))
+    norm = np.sqrt(sum_of_squares(centred.T) * sum_of_squares(predicted.T))
+    # A target or a prediction that does not vary within the fold is not correlated with anything: 0, as himalaya has it.
+    floor = np.finfo(centred.dtype).eps * np.abs(held_out).max(axis=1) * centred.shape[1]
+    varies = (norm > 0) & (np.abs(centred).max(axis=1) > floor)
+    return np.where(varies, -product / np.where(varies, norm, 1.0), 0.0)

@@ -102,8 +102,8 @@ def fit_ridge(
     criterion = choose_criterion(criterion, runs, len(alphas))
     check_choice("search", search, SEARCHES)
     check_choice("scoring", scoring, SCORINGS)
-    if scoring != "l2" and criterion != "kfold":
-        raise SettingsError(f"scoring must be l2 with criterion {criterion!r}; got {scoring!r}, which only 'kfold' knows.")
+    if scoring != "l2" and criterion not in ("kfold", "none"):
+        raise SettingsError(f"scoring must be l2 unless criterion is kfold; got {scoring!r} with {criterion!r}.")
     dtype = np.result_type(X.dtype, Y.dtype)
     Y_mean = mean_of_columns(Y) if fit_intercept else np.zeros(Y.shape[1])
     decomposition = decompose(X, fit_intercept, dtype)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from sparkneuro.data import store
 from sparkneuro.data.receipts import list_receipts, receipt_path, write_recipe
+from sparkneuro.data.task_progress import show_progress
 from sparkneuro.data.voxel_table import METADATA
 from sparkneuro.errors import SparkneuroError
 from sparkneuro.pipelines import ingest_plan
 from sparkneuro.pipelines.ingest_mask import make_masks
-from sparkneuro.pipelines.ingest_progress import show_progress
 from sparkneuro.pipelines.settings import argument, option
 
 LOG = logging.getLogger(__name__)

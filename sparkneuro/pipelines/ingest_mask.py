@@ -4,9 +4,9 @@ import numpy as np
 
 from sparkneuro.data import store
 from sparkneuro.data.nifti import read_volume, write_volume
+from sparkneuro.data.task_progress import show_progress
 from sparkneuro.data.voxel_table import MASK
 from sparkneuro.pipelines.ingest_plan import MASKS, raise_first, subject_mask
-from sparkneuro.pipelines.ingest_progress import show_progress
 
 
 def make_masks(plan, spark):

@@ -1,0 +1,251 @@
+"""The fit of an encoding model over a voxel table, step by step; what calls the tasks is an argument.
+
+1. features and BOLD are matched run by run; subjects with one stimulus share one design (decomposition);
+2. for one penalty for all targets, tasks sum up blocks of targets and the driver chooses;
+3. tasks fit blocks of targets and write what comes of it.
+
+Every step leaves files, and what is there is not made again: an interrupted fit goes on where it was.
+"""
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from sparkneuro.data import store
+from sparkneuro.data.array_file import open_array, write_array
+from sparkneuro.data.task_progress import show_progress
+from sparkneuro.data.voxel_table import MASK, VoxelTable
+from sparkneuro.encoding.block_tasks import fit_block, sum_targets, sums_gram, target_path
+from sparkneuro.encoding.build_design import build_design
+from sparkneuro.encoding.choice import choose_one
+from sparkneuro.encoding.cohort import match_subjects
+from sparkneuro.encoding.design import open_rule
+from sparkneuro.encoding.encoder_record import write_record
+from sparkneuro.encoding.ridge import coefficient_operator
+from sparkneuro.errors import SettingsError
+
+log = logging.getLogger(__name__)
+
+PREDICTIONS = "predictions.voxels"
+WORK = "_work"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The penalty of all targets of a subject.
+
+    Parameters
+    ----------
+    place : int or None
+        Which weighting of the feature spaces; None where each target chooses.
+    alpha : float or None
+        The penalty.
+    losses : list of list of float
+        The criterion, for each weighting and penalty; NaN where it was not tried.
+    """
+
+    place: int | None
+    alpha: float | None
+    losses: list
+
+
+def fit_encoder(table_path, blocks, settings, run, n_slots=1, progress=None):
+    """Fit the model of some blocks of targets.
+
+    Parameters
+    ----------
+    table_path : str
+        Path or URI of the voxel table.
+    blocks : dict of str to list of int
+        Which blocks of each subject.
+    settings : EncoderSettings
+        The settings.
+    run : callable
+        ``run(function, jobs) -> results``: calls the function for each job, wherever, and raises the first failure.
+    n_slots : int
+        Jobs that run at the same time.
+    progress : bool or None
+        Whether bars are shown; on a terminal only when absent.
+
+    Returns
+    -------
+    record : dict
+        What ``encoder.json`` in the model's folder holds.
+
+    Raises
+    ------
+    FormatError
+        When table or features are not what they should be, or do not go together.
+    SettingsError
+        When settings make no sense, or the folder holds another model.
+    """
+    settings.check()
+    table = VoxelTable.open(table_path)
+    cohort = match_subjects(table, list(blocks), settings)
+    _claim(settings, table, blocks)
+    designs = {}
+    for member in cohort:
+        if member.stimulus not in designs:
+            designs[member.stimulus] = build_design(member, settings)
+    choices = _choose(table, cohort, blocks, designs, settings, run, n_slots, progress)
+    _fit(table, cohort, blocks, designs, choices, settings, run, progress)
+    if settings.predictions and settings.split == "runs":
+        _finish_predictions(table, cohort, settings, blocks)
+    return write_record(table, cohort, blocks, designs, choices, settings)
+
+
+def _claim(settings, table, blocks):
+    """Say what the folder will hold, and refuse one that holds something else."""
+    path = store.join(settings.output, WORK, "recipe.json")
+    recipe = json.loads(json.dumps({"table": table.path, "settings": asdict(settings), "blocks": blocks}))
+    if store.exists(path):
+        before = json.loads(store.read_bytes(path))
+        if before != recipe:
+            differences = [name for name, value in recipe["settings"].items() if before["settings"].get(name) != value]
+            differences += [name for name in ("table", "blocks") if before[name] != recipe[name]]
+            raise SettingsError(
+                f"{settings.output} holds a fit with other {', '.join(differences)}; delete it or choose another folder."
+            )
+    elif store.list_files(settings.output):
+        raise SettingsError(f"{settings.output}: this folder holds something else than an encoding model; choose another.")
+    store.delete_unfinished(settings.output)
+    store.write_bytes(path, json.dumps(recipe, indent=1).encode())
+
+
+def _choose(table, cohort, blocks, designs, settings, run, n_slots, progress):
+    """The penalty of each subject, where all its targets have one."""
+    choices, jobs, owners = {}, [], []
+    for member in cohort:
+        design = designs[member.stimulus]
+        if design.criterion == "none":
+            choices[member.subject] = Choice(0, design.alphas[0], [])
+        elif settings.alpha_per_target:
+            choices[member.subject] = Choice(None, None, [])
+        else:
+            mine = _sum_jobs(table, member, design, blocks[member.subject], settings, n_slots)
+            jobs += mine
+            owners += [member] * len(mine)
+    if not jobs:
+        return choices
+    sizes = {job["output"]: len(job["blocks"]) * _block_bytes(table, owner) for job, owner in zip(jobs, owners, strict=True)}
+    with show_progress("choose alpha", sizes, lambda: _finished_sums(settings, sizes), "parts", progress):
+        run(sum_targets, jobs)
+    for member in {owner.subject: owner for owner in owners}.values():
+        folders = [job["output"] for job, owner in zip(jobs, owners, strict=True) if owner.subject == member.subject]
+        choices[member.subject] = _choose_for(designs[member.stimulus], folders)
+    return choices
+
+
+def _sum_jobs(table, member, design, blocks, settings, n_slots):
+    """Blocks in as many parts as run at once: each part writes its sums once."""
+    n_parts = min(n_slots, len(blocks))
+    common = {"table": table.path, "runs": [run.key for run in member.runs], "design": design.path}
+    folder = store.join(settings.output, WORK, f"sums-{member.subject}")
+    parts = [blocks[part::n_parts] for part in range(n_parts)]
+    names = [hashlib.sha256(json.dumps([part, design.identity]).encode()).hexdigest()[:12] for part in parts]
+    return [{**common, "blocks": part, "output": store.join(folder, name)} for part, name in zip(parts, names, strict=True)]
+
+
+def _choose_for(design, folders):
+    n_targets = sum(float(open_array(store.join(folder, "done.npy"))[0]) for folder in folders)
+    if not n_targets:
+        raise SettingsError("there must be targets to fit; every voxel of these blocks is missing in some run.")
+    by_gram = sums_gram(design, open_rule(design, 0)[0])
+    gram = _add_up(folders, "gram-0.npy") if by_gram else None
+    best, losses = (np.inf, 0, 0), []
+    for place in range(len(design.gammas)):
+        _, rule = open_rule(design, place)
+        sums = rule.start_sums()
+        if by_gram:
+            rule.add_gram(sums, gram, n_targets)
+        else:
+            sums = {name: _add_up(folders, f"{name}-{place}.npy") for name in sums}
+        index, curve = choose_one(rule, sums, design.search)
+        losses.append(curve.tolist())
+        best = min(best, (curve[index], place, index))
+    return Choice(best[1], design.alphas[best[2]], losses)
+
+
+def _add_up(folders, name):
+    total = np.array(open_array(store.join(folders[0], name)), np.float64)
+    for folder in folders[1:]:
+        total += open_array(store.join(folder, name))
+    return total
+
+
+def _fit(table, cohort, blocks, designs, choices, settings, run, progress):
+    jobs, sizes = [], {}
+    for member in cohort:
+        design, choice = designs[member.stimulus], choices[member.subject]
+        operator = _write_operator(design, choice, table, len(blocks[member.subject]), settings)
+        predictions = store.join(settings.output, PREDICTIONS) if settings.predictions and settings.split == "runs" else None
+        for block in blocks[member.subject]:
+            path = target_path(settings.output, member.subject, block)
+            sizes[path] = _block_bytes(table, member)
+            jobs.append({
+                "table": table.path, "runs": [run.key for run in member.runs], "n_test_runs": member.n_test_runs, "block": block,
+                "design": design.path, "output": settings.output, "place": choice.place, "alpha": choice.alpha,
+                "operator": operator, "predictions": predictions if member.n_test_runs else None,
+            })  # fmt: skip
+    there = set(_finished_targets(settings))
+    missing = [job for job in jobs if target_path(settings.output, _subject(table, job), job["block"]) not in there]
+    if len(missing) < len(jobs):
+        log.warning("%d of %d blocks are there already.", len(jobs) - len(missing), len(jobs))
+    with show_progress("fit", sizes, lambda: _finished_targets(settings), "blocks", progress):
+        if missing:
+            run(fit_block, missing)
+
+
+def _subject(table, job):
+    return table.find_run(job["runs"][0]).subject
+
+
+def _write_operator(design, choice, table, n_blocks, settings):
+    """One product instead of two a block, where the matrix for it is worth its making."""
+    if choice.place is None:
+        return None
+    n_targets = min(n_blocks * table.block_size, table.n_voxels)
+    basis, decomposition = design.array("basis", choice.place), open_rule(design, choice.place)[0]
+    n_rows, rank, n_scans = len(basis), decomposition.rank, design.n_train
+    if not n_rows or (n_rows * n_scans * (n_targets + rank)) > (n_scans * rank + n_rows * rank) * n_targets:
+        return None
+    path = store.join(settings.output, WORK, f"operator-{design.identity}-{choice.place}-{choice.alpha:g}.npy")
+    if not store.exists(path):
+        write_array(path, coefficient_operator(decomposition, choice.alpha, basis))
+    return path
+
+
+def _block_bytes(table, member):
+    return 4 * member.n_scans * min(table.block_size, table.n_voxels)
+
+
+def _finished_targets(settings):
+    folder = store.join(settings.output, "targets")
+    return [store.join(folder, name) for name in store.list_files(folder, recursive=True)]
+
+
+def _finished_sums(settings, sizes):
+    return [path for path in sizes if store.exists(store.join(path, "done.npy"))]
+
+
+def _finish_predictions(table, cohort, settings, blocks):
+    """The predictions of held-out runs become a voxel table when every block is there."""
+    path = store.join(settings.output, PREDICTIONS)
+    runs, rows = [], {}
+    for member in cohort:
+        if len(blocks[member.subject]) < table.n_blocks:
+            continue
+        for run in member.runs[len(member.runs) - member.n_test_runs :]:
+            rows.setdefault(member.subject, sum(
+                len(VoxelTable.read_block(replace(table, path=path), run, block)[0]) for block in range(table.n_blocks)
+            ))  # fmt: skip
+            runs.append(replace(run, n_voxels=rows[member.subject], tsnr_median=None, source=settings.output, sha256=""))
+    if not runs:
+        return
+    store.write_bytes(store.join(path, MASK), store.read_bytes(store.join(table.path, MASK)))
+    step = f"prediction by {settings.output}"
+    made = replace(table, path=path, runs=tuple(runs), steps=(*table.steps, step), settings={"made_from": settings.output})
+    made.save()
