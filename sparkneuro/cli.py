@@ -23,6 +23,10 @@ COMMANDS = {
     "train dca": ("pipelines.train_dca", "train the deep convolutional autoencoder on a voxel table"),
     "status": ("pipelines.status", "show how the trainings stand that run on this machine"),
     "transform": ("pipelines.transform", "write a model's hidden features of every voxel as a voxel table"),
+    "ridge fit": ("pipelines.ridge_fit", "fit encoding models: every voxel on features of the stimulus"),
+    "ridge predict": ("pipelines.ridge_predict", "predict the BOLD of other runs with a fitted encoding model"),
+    "ridge score": ("pipelines.ridge_score", "score predictions against a voxel table"),
+    "ridge null": ("pipelines.ridge_null", "test predictions against circular shifts, with false discovery rate"),
     "report": ("pipelines.report", "write one HTML page on data, training and model"),
     "demo": ("pipelines.demo", "run the main job on a sample, from BOLD to report"),
 }

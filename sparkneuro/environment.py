@@ -5,6 +5,7 @@ Nothing here imports numpy, TensorFlow or pyspark: these libraries read their va
 """
 
 import os
+import shutil
 from pathlib import Path
 
 from sparkneuro.quiet_import import import_tensorflow_quietly
@@ -88,6 +89,25 @@ def available_memory():
     n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _read("/sys/fs/cgroup/memory.max").strip()
     return min(n_bytes, int(limit)) if limit.isdigit() else n_bytes
+
+
+def free_disk(path):
+    """Free bytes of the filesystem that a path is on, or will be.
+
+    Parameters
+    ----------
+    path : str
+        Plain path; it need not exist.
+
+    Returns
+    -------
+    n_bytes : int
+        What a process of this user may still write.
+    """
+    place = Path(path).absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
 
 
 def processor_flags(cpuinfo=None):

@@ -106,7 +106,7 @@ def check_targets(Y, n_scans, name="Y"):
 
 
 def mean_of_columns(matrix):
-    """Average each column in float64, without a float64 copy.
+    """Average each column in float64, without a float64 copy; about the first scan, so that a constant is its own average.
 
     Parameters
     ----------
@@ -118,10 +118,10 @@ def mean_of_columns(matrix):
     mean : ndarray of shape (n,), float64
         In their unit.
     """
-    total = np.zeros(matrix.shape[1])
+    total, first = np.zeros(matrix.shape[1]), np.asarray(matrix[:1], np.float64)
     for start in range(0, len(matrix), ROWS_AT_ONCE):
-        total += np.asarray(matrix[start : start + ROWS_AT_ONCE], np.float64).sum(axis=0)
-    return total / len(matrix)
+        total += (matrix[start : start + ROWS_AT_ONCE] - first).sum(axis=0)
+    return first[0] + total / len(matrix)
 
 
 def find_constant(matrix):
