@@ -17,9 +17,9 @@ import numpy as np
 from sparkneuro.data import store
 from sparkneuro.data.array_file import open_array, write_array
 from sparkneuro.data.task_progress import show_progress
-from sparkneuro.data.voxel_table import MASK, VoxelTable
+from sparkneuro.data.voxel_table import MASK, METADATA, VoxelTable
 from sparkneuro.encoding.block_tasks import fit_block, sum_targets, sums_gram, target_path
-from sparkneuro.encoding.build_design import build_design
+from sparkneuro.encoding.build_design import build_design, describe_design
 from sparkneuro.encoding.choice import choose_one
 from sparkneuro.encoding.cohort import match_subjects
 from sparkneuro.encoding.design import open_rule
@@ -85,7 +85,9 @@ def fit_encoder(table_path, blocks, settings, run, n_slots=1, progress=None):
     settings.check()
     table = VoxelTable.open(table_path)
     cohort = match_subjects(table, list(blocks), settings)
-    _claim(settings, table, blocks)
+    for member in cohort:
+        describe_design(member, settings)  # what cannot be had is said before anything is written
+    _claim(settings, table, blocks, cohort)
     designs = {}
     for member in cohort:
         if member.stimulus not in designs:
@@ -97,19 +99,19 @@ def fit_encoder(table_path, blocks, settings, run, n_slots=1, progress=None):
     return write_record(table, cohort, blocks, designs, choices, settings)
 
 
-def _claim(settings, table, blocks):
+def _claim(settings, table, blocks, cohort):
     """Say what the folder will hold, and refuse one that holds something else."""
     path = store.join(settings.output, WORK, "recipe.json")
-    recipe = json.loads(json.dumps({"table": table.path, "settings": asdict(settings), "blocks": blocks}))
+    content = hashlib.sha256(store.read_bytes(store.join(table.path, METADATA))).hexdigest()[:16]
+    stimuli = {member.subject: member.stimulus for member in cohort}
+    recipe = {**asdict(settings), "table": table.path, "rows of the table": content, "values of the features": stimuli}
+    recipe = json.loads(json.dumps({**recipe, "blocks": blocks}))
     if store.exists(path):
         before = json.loads(store.read_bytes(path))
-        if before != recipe:
-            differences = [name for name, value in recipe["settings"].items() if before["settings"].get(name) != value]
-            differences += [name for name in ("table", "blocks") if before[name] != recipe[name]]
-            raise SettingsError(
-                f"{settings.output} holds a fit with other {', '.join(differences)}; delete it or choose another folder."
-            )
-    elif store.list_files(settings.output):
+        differences = ", ".join(name for name, value in recipe.items() if before.get(name) != value)
+        if differences:
+            raise SettingsError(f"{settings.output} holds a fit with other {differences}; delete it or choose another folder.")
+    elif store.list_files(settings.output, recursive=True):
         raise SettingsError(f"{settings.output}: this folder holds something else than an encoding model; choose another.")
     store.delete_unfinished(settings.output)
     store.write_bytes(path, json.dumps(recipe, indent=1).encode())

@@ -4,8 +4,8 @@ import numpy as np
 
 from sparkneuro.errors import FormatError, SettingsError
 
-ROWS_AT_ONCE = 128
-"""Scans that are widened to float64 together: few enough to stay in the processor's cache."""
+BYTES_AT_ONCE = 4 << 20
+"""Of the scans that are widened to float64 together: few enough to stay in the processor's cache."""
 
 
 def check_alphas(alphas):
@@ -119,8 +119,9 @@ def mean_of_columns(matrix):
         In their unit.
     """
     total, first = np.zeros(matrix.shape[1]), np.asarray(matrix[:1], np.float64)
-    for start in range(0, len(matrix), ROWS_AT_ONCE):
-        total += (matrix[start : start + ROWS_AT_ONCE] - first).sum(axis=0)
+    size = max(1, BYTES_AT_ONCE // first.nbytes)
+    for start in range(0, len(matrix), size):
+        total += (matrix[start : start + size] - first).sum(axis=0)
     return first[0] + total / len(matrix)
 
 

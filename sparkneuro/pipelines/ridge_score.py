@@ -17,7 +17,7 @@ from sparkneuro.data import store
 from sparkneuro.data.target_block import read_columns, read_targets, write_columns
 from sparkneuro.data.task_progress import show_progress
 from sparkneuro.data.voxel_table import METADATA, VoxelTable
-from sparkneuro.encoding.encoder_record import RECORD, read_record, read_scores
+from sparkneuro.encoding.encoder_record import RECORD, read_record
 from sparkneuro.encoding.fit_encoder import PREDICTIONS
 from sparkneuro.encoding.scores import correlation, merge, r2, score_sums
 from sparkneuro.encoding.spark import run_or_raise
@@ -46,39 +46,24 @@ class Comparison:
 
     Parameters
     ----------
-    predictions : VoxelTable
-        Predicted series.
-    table : VoxelTable
-        Measured series, on the same voxels and in the same blocks.
-    runs : dict of str to list of str
-        Keys of each subject's runs; both tables have them, with equally many scans.
-    model : str or None
-        Folder of the encoding model that holds the predictions.
+    predictions, table : VoxelTable
+        Predicted and measured series, of the same voxels in the same blocks.
+    subjects : dict of str to dict
+        Of each subject ``runs``, keys that both tables have, and ``n_scans``, how many scans these are.
     """
 
     predictions: VoxelTable
     table: VoxelTable
-    runs: dict
-    model: str | None
+    subjects: dict
 
-    def n_scans(self, subject):
-        """Count the scans that are compared.
-
-        Parameters
-        ----------
-        subject : str
-            Label.
-
-        Returns
-        -------
-        n_scans : int
-            Of all its runs.
-        """
-        return sum(self.table.find_run(key).n_scans for key in self.runs[subject])
+    @property
+    def paths(self):
+        """Where the two tables are: a dict."""
+        return {"predictions": self.predictions.path, "table": self.table.path}
 
 
 def needs_spark(settings):
-    """Say whether a Spark session is needed: when blocks are missing, once the tables are known to go together.
+    """Say whether a Spark session is needed: when blocks are missing, once the inputs are known to go together.
 
     Parameters
     ----------
@@ -89,15 +74,8 @@ def needs_spark(settings):
     -------
     needed : bool
         Whether `run` will use its session.
-
-    Raises
-    ------
-    FormatError
-        When a table is not one, or they do not go together.
-    SettingsError
-        When the output folder holds something else.
     """
-    return bool(find_missing(match_predictions(settings.predictions, settings.table), settings.output, OPTIONS))
+    return bool(plan_blocks(match_predictions(settings.predictions, settings.table), settings.output, OPTIONS)[1])
 
 
 def run(settings, spark):
@@ -117,15 +95,14 @@ def run(settings, spark):
     """
     comparison = match_predictions(settings.predictions, settings.table)
     scores = compute_blocks(comparison, settings.output, score_block, OPTIONS, spark)
-    if comparison.predictions.units != comparison.table.units:
-        units = f"{comparison.predictions.units}, and those of {settings.table} in {comparison.table.units}"
-        log.warning("the series of %s are in %s: r can be compared, R^2 cannot.", settings.predictions, units)
-    summary = write_scores(settings.output, comparison.table, scores, describe(comparison, scores))
-    result = {"scores": settings.output}
+    extra = {**comparison.paths, "subjects": comparison.subjects}
+    if (mine := comparison.predictions.units) != (other := comparison.table.units):
+        log.warning("predictions are in %s and the table in %s: r compares them, R^2 cannot.", mine, other)
+    summary, result = write_scores(settings.output, comparison.table, scores, extra), {"scores": settings.output}
     for subject, facts in summary["subjects"].items():
-        r = facts["r"]
-        said = "no r" if r["mean"] is None else f"r {r['mean']:.3f} in the mean, {r['max']:.3f} at most"
-        result[f"sub-{subject}"] = f"{facts['n_targets']:,} voxels, {facts['n_scans']:,} scans, {said}"
+        mean, largest = facts["r"]["mean"], facts["r"]["max"]
+        r = "no voxel has an r" if mean is None else f"r {mean:.3f} in the mean, {largest:.3f} at most"
+        result[f"sub-{subject}"] = f"{facts['n_targets']:,} voxels, {facts['n_scans']:,} scans, {r}"
     return result
 
 
@@ -142,11 +119,10 @@ def score_block(job):
     result : dict
         ``n_targets``.
     """
-    parts = [(voxel, score_sums(Y, prediction)) for voxel, Y, prediction in read_pairs(job)]
-    voxel = reduce(np.intersect1d, [own for own, _ in parts])
-    sums = reduce(merge, [_take(sums, np.isin(own, voxel)) for own, sums in parts])
-    columns = {"voxel": voxel, "r": correlation(sums).astype(np.float32), "r2": r2(sums).astype(np.float32)}
-    write_columns(job["output"], columns)
+    parts = [(names, score_sums(Y, prediction)) for names, Y, prediction in read_pairs(job)]
+    voxel = reduce(np.intersect1d, [names for names, _ in parts])
+    sums = reduce(merge, [_take(sums, np.isin(names, voxel)) for names, sums in parts])
+    write_columns(job["output"], {"voxel": voxel, "r": correlation(sums).astype(np.float32), "r2": r2(sums).astype(np.float32)})
     return {"n_targets": len(voxel)}
 
 
@@ -170,7 +146,7 @@ def read_pairs(job):
         names, Y, _ = read_targets(table, [table.find_run(key)], job["block"])
         other_names, prediction, _ = read_targets(predictions, [predictions.find_run(key)], job["block"])
         voxel = np.intersect1d(names, other_names, assume_unique=True)
-        yield voxel, _keep(Y, names, voxel), _keep(prediction, other_names, voxel)
+        yield voxel, Y.T[np.isin(names, voxel)].T, prediction.T[np.isin(other_names, voxel)].T
 
 
 def match_predictions(predictions, table):
@@ -186,27 +162,28 @@ def match_predictions(predictions, table):
     Returns
     -------
     comparison : Comparison
-        What is compared; nothing large has been read.
+        What is compared; no series has been read.
 
     Raises
     ------
     FormatError
         When one is no table, or they differ in their voxels, lack a run, or have runs of other lengths.
     """
-    predicted, model = _open_predictions(_absolute(predictions))
-    measured, runs = VoxelTable.open(_absolute(table)), {}
+    predicted, measured, subjects = _open_predictions(predictions), VoxelTable.open(_absolute(table)), {}
     _check_grids(predicted, measured)
     for run in predicted.runs:
         other = measured.find_run(run.key)
         if other.n_scans != run.n_scans:
-            lengths = f"{run.n_scans} scans, in {measured.path} it has {other.n_scans}"
-            raise FormatError(f"{predicted.path}: run {run.key} has {lengths}; predict it from features with a row a scan.")
-        runs.setdefault(run.subject, []).append(run.key)
-    return Comparison(predicted, measured, runs, model)
+            lengths = f"run {run.key} has {run.n_scans} scans, that of {measured.path} has {other.n_scans}"
+            raise FormatError(f"{predicted.path}: {lengths}; predict it from features with one row a scan.")
+        facts = subjects.setdefault(run.subject, {"runs": [], "n_scans": 0})
+        facts["runs"].append(run.key)
+        facts["n_scans"] += run.n_scans
+    return Comparison(predicted, measured, subjects)
 
 
-def find_missing(comparison, output, options):
-    """Describe a job for each block whose result is not there yet.
+def plan_blocks(comparison, output, options):
+    """Describe a job for each block, and find those whose result is not there yet.
 
     Parameters
     ----------
@@ -219,25 +196,32 @@ def find_missing(comparison, output, options):
 
     Returns
     -------
-    jobs : list of dict
+    jobs, missing : list of dict
         See `read_pairs`; ``subject``, ``output`` (the file of the result) and `options`.
+    recipe : dict
+        What the results follow from, and size and time of the tables' metadata, which a table that is made again writes again.
 
     Raises
     ------
     SettingsError
         When the folder holds something else.
     """
-    jobs, recipe = _make_jobs(comparison, output, options), _make_recipe(comparison, options)
-    path = store.join(output, WORK, "recipe.json")
-    before = json.loads(store.read_bytes(path)) if store.exists(path) else None
-    if before is None and store.list_files(output):
-        raise SettingsError(f"{output}: this folder holds something else than results of {options['command']}; choose another.")
-    if before is None or before == recipe:
-        return [job for job in jobs if not store.exists(job["output"])]
-    others = [name for name in recipe if name != "changed" and before.get(name) != recipe[name]]
-    if others:
+    jobs = [
+        {**options, **comparison.paths, "subject": subject, "runs": facts["runs"], "block": block,
+         "output": store.join(_absolute(output), WORK, f"subject={subject}", f"block={block:05d}.parquet")}
+        for subject, facts in comparison.subjects.items() for block in range(comparison.table.n_blocks)
+    ]  # fmt: skip
+    changed = [list(store.stat(store.join(path, METADATA))) for path in comparison.paths.values()]
+    recipe, path = {**options, **comparison.paths, "changed": changed}, store.join(output, WORK, "recipe.json")
+    if not store.exists(path):
+        if store.list_files(output):
+            raise SettingsError(f"{output}: this folder holds something else than a {options['command']}; choose another.")
+        return jobs, jobs, recipe
+    before = json.loads(store.read_bytes(path))
+    if others := [name for name in recipe if name != "changed" and before.get(name) != recipe[name]]:
         raise SettingsError(f"{output} holds results with other {', '.join(others)}; delete it or choose another folder.")
-    return jobs  # a table was made again since
+    there = _list_results(output) if before == recipe else set()
+    return jobs, [job for job in jobs if job["output"] not in there], recipe
 
 
 def compute_blocks(comparison, output, function, options, spark):
@@ -250,115 +234,65 @@ def compute_blocks(comparison, output, function, options, spark):
     output : str
         Folder of the results.
     function : callable
-        ``job -> result`` that writes the file ``job["output"]``, at last.
+        ``job -> result`` that writes the file ``job["output"]``, the last thing it does.
     options : dict
-        See `find_missing`.
+        See `plan_blocks`.
     spark : pyspark.sql.SparkSession or None
         The session; None will do when no block is missing.
 
     Returns
     -------
     scores : dict of str to dict of str to ndarray
-        Each subject's columns, by voxel; a few numbers a target come to the driver.
+        Each subject's columns, by voxel: a few numbers a target.
     """
+    jobs, missing, recipe = plan_blocks(comparison, output, options)
     store.delete_unfinished(output)
-    jobs, missing = _make_jobs(comparison, output, options), find_missing(comparison, output, options)
     if len(missing) == len(jobs):
         store.delete(store.join(output, WORK))
-        recipe = json.dumps(_make_recipe(comparison, options), indent=1)
-        store.write_bytes(store.join(output, WORK, "recipe.json"), recipe.encode())
+        store.write_bytes(store.join(output, WORK, "recipe.json"), json.dumps(recipe, indent=1).encode())
     else:
         log.warning("%d of %d blocks are there already.", len(jobs) - len(missing), len(jobs))
-    n_bytes = 8 * comparison.table.block_size
-    sizes = {job["output"]: n_bytes * comparison.n_scans(job["subject"]) for job in missing}
-    with show_progress(options["command"], sizes, lambda: filter(store.exists, sizes), "blocks"):
+    sizes = {job["output"]: 8 * comparison.table.block_size * comparison.subjects[job["subject"]]["n_scans"] for job in missing}
+    with show_progress(options["command"], sizes, lambda: _list_results(output), "blocks"):
         if missing:
             run_or_raise(spark, function, missing)
     parts = {}
     for job in jobs:
         parts.setdefault(job["subject"], []).append(read_columns(job["output"]))
-    return {
-        subject: {name: np.concatenate([part[name] for part in mine]) for name in mine[0]} for subject, mine in parts.items()
-    }
-
-
-def describe(comparison, scores):
-    """Describe a comparison for the summary, and add the penalties of the model that predicted.
-
-    Parameters
-    ----------
-    comparison : Comparison
-        What is compared.
-    scores : dict of str to dict of str to ndarray
-        Each subject's columns; alpha is added where a model holds the predictions.
-
-    Returns
-    -------
-    facts : dict
-        For `write_scores`.
-    """
-    subjects = {
-        subject: {"runs": runs, "n_scans": comparison.n_scans(subject)} for subject, runs in comparison.runs.items()
-    }
-    facts = {"predictions": comparison.predictions.path, "table": comparison.table.path, "subjects": subjects}
-    if comparison.model is None:
-        return facts
-    record = read_record(comparison.model)
-    for subject, columns in scores.items():
-        fit = record["subjects"][subject]
-        fitted = read_scores(comparison.model, subject, fit["blocks"])
-        columns["alpha"] = fitted["alpha"][np.searchsorted(fitted["voxel"], columns["voxel"])]
-        subjects[subject] |= {name: fit[name] for name in ("alpha", "losses", "criterion")}
-    return {**facts, "model": comparison.model, "settings": record["settings"]}
-
-
-def _make_jobs(comparison, output, options):
-    pair = {"predictions": comparison.predictions.path, "table": comparison.table.path}
-    folder = store.join(_absolute(output), WORK)
-    return [
-        {**options, **pair, "subject": subject, "runs": runs, "block": block,
-         "output": store.join(folder, f"subject={subject}", f"block={block:05d}.parquet")}
-        for subject, runs in comparison.runs.items() for block in range(comparison.table.n_blocks)
-    ]  # fmt: skip
-
-
-def _make_recipe(comparison, options):
-    """What the results follow from; a table that is made again writes its metadata again."""
-    pair = {"predictions": comparison.predictions.path, "table": comparison.table.path}
-    return {**options, **pair, "changed": [list(store.stat(store.join(path, METADATA))) for path in pair.values()]}
+    return {key: {name: np.concatenate([part[name] for part in mine]) for name in mine[0]} for key, mine in parts.items()}
 
 
 def _open_predictions(path):
+    path = _absolute(path)
     if not store.exists(store.join(path, RECORD)):
-        return VoxelTable.open(path), None
-    read_record(path)
+        return VoxelTable.open(path)
     predictions = store.join(path, PREDICTIONS)
     if not store.exists(store.join(predictions, METADATA)):
-        held = "holds no predictions of held-out runs"
-        raise FormatError(f"{path}: this model {held}; fit it again with --split runs, or make them with 'sparkneuro ridge predict'.")
-    return VoxelTable.open(predictions), path
+        held_out = read_record(path)["settings"]["split"] == "runs"
+        remedy = "fit it again, with all blocks and --predictions" if held_out else "make some with 'sparkneuro ridge predict'"
+        raise FormatError(f"{path}: this model keeps no predictions of held-out runs; {remedy}.")
+    return VoxelTable.open(predictions)
 
 
 def _check_grids(predicted, measured):
-    remedy = "predict with a model that was fitted on that table"
+    remedy = "they must be of the same voxels"
     for name, words in (("shape", "grid"), ("n_voxels", "number of voxels"), ("block_size", "block size")):
-        mine, other = getattr(predicted, name), getattr(measured, name)
-        if mine != other:
+        if (mine := getattr(predicted, name)) != (other := getattr(measured, name)):
             raise FormatError(f"{predicted.path}: the {words} is {mine}, that of {measured.path} is {other}; {remedy}.")
     off = float(np.abs(np.subtract(predicted.affine, measured.affine)).max())
     if off > 1e-3:
         raise FormatError(f"{predicted.path}: the affine is off by up to {off:.4g} from that of {measured.path}; {remedy}.")
     if not np.array_equal(predicted.mask(), measured.mask()):
-        raise FormatError(f"{predicted.path}: the mask is not that of {measured.path}, voxel by voxel; {remedy}.")
+        raise FormatError(f"{predicted.path}: the mask differs from that of {measured.path}; {remedy}.")
 
 
 def _absolute(path):
-    """Executors have working directories of their own."""
-    return path if "://" in path else store.locate(path)[1]
+    return path if "://" in path else store.locate(path)[1]  # executors have working directories of their own
 
 
-def _keep(series, names, voxel):
-    return series if len(voxel) == len(names) else series[:, np.isin(names, voxel)]
+def _list_results(output):
+    folder = store.join(_absolute(output), WORK)
+    return {store.join(folder, name) for name in store.list_files(folder, recursive=True)}
 
 
 def _take(sums, kept):

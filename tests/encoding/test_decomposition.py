@@ -125,7 +125,7 @@ def test_the_features_are_not_modified(route):
 def test_the_features_are_never_copied_to_float64_as_a_whole(shape, monkeypatch):
     X = draw(*shape, "float32")
     monkeypatch.setattr(module, "ROWS_AT_ONCE", 512)
-    monkeypatch.setattr("sparkneuro.encoding.inputs.ROWS_AT_ONCE", 4)
+    monkeypatch.setattr("sparkneuro.encoding.inputs.BYTES_AT_ONCE", 1 << 16)
     decompose(X[:60, :60])  # what is imported and compiled is no matter here
     tracemalloc.start()
     found = decompose(X)

@@ -136,8 +136,10 @@ def test_a_constant_is_its_own_average(dtype):
     np.testing.assert_array_equal(mean_of_columns(matrix) - matrix, 0)
 
 
-def test_averaging_makes_no_float64_copy():
-    matrix = np.ones((4096, 64), "float32")
+@pytest.mark.parametrize("shape", [(4096, 64), (64, 4096)])
+def test_averaging_makes_no_float64_copy(shape, monkeypatch):
+    monkeypatch.setattr("sparkneuro.encoding.inputs.BYTES_AT_ONCE", 1 << 15)
+    matrix = np.ones(shape, "float32")
     tracemalloc.start()
     mean_of_columns(matrix)
     peak = tracemalloc.get_traced_memory()[1]
