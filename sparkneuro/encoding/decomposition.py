@@ -298,7 +298,7 @@ def eigh_descending(matrix):
     Parameters
     ----------
     matrix : ndarray of shape (n, n), float64
-        Symmetric, no eigenvalue below zero but by rounding; overwritten.
+        Symmetric, no eigenvalue below zero but by rounding.
 
     Returns
     -------
@@ -312,13 +312,12 @@ def eigh_descending(matrix):
     FormatError
         When all are zero, or something is not finite.
     """
-    from scipy.linalg import LinAlgError, eigh
-
     if not np.isfinite(np.trace(matrix)):
         raise FormatError("the features must be finite; they hold NaN, infinity or values whose squares overflow.")
     try:
-        eigenvalues, vectors = eigh(matrix, overwrite_a=True, check_finite=False, driver="evd")
-    except (LinAlgError, ValueError) as error:
+        # numpy's, not scipy's: a second BLAS has threads of its own, and the two would hold each other up.
+        eigenvalues, vectors = np.linalg.eigh(matrix)
+    except np.linalg.LinAlgError as error:
         raise FormatError(f"the features cannot be decomposed ({error}); are they finite?") from error
     # Below this, directions cannot be told from each other: a Gram matrix squares the singular values.
     floor = max(eigenvalues[-1], 0.0) * np.finfo(np.float64).eps * len(matrix) ** 0.5

@@ -1,14 +1,14 @@
 """Test which voxels are predicted better than chance: circular shifts, and the false discovery rate over voxels.
 
 PREDICTIONS and TABLE are those of 'sparkneuro ridge score'. The runs of a subject are z-scored, each by itself, and put one
-after another; then each voxel's prediction is shifted round against its series by every number of scans from --min-shift on.
-Such a shift keeps the autocorrelation of both, which shuffled scans would not. p is the share of shifts that correlate as well;
-q is the false discovery rate (Benjamini and Hochberg) over all voxels of a subject.
+after another; r is the correlation of that. Then each voxel's prediction is shifted round against its series by every number of
+scans from --min-shift on. Such a shift keeps the autocorrelation of both, which shuffled scans would not. p is the share of
+shifts that correlate as well; q is the false discovery rate (Benjamini and Hochberg) over all voxels of a subject.
 
 The smallest p is 1 / (1 + n_shifts), with n_shifts = n_scans - 2 min_shift + 1, so few test scans limit what can be significant:
-of n voxels, at least n / ((1 + n_shifts) fdr) must have this p, or none is. For 265,000 voxels, 1,000 shifts and an FDR of
-0.05, that is 5,295 voxels. Where this is why nothing is significant, it is said how many scans would be needed. Test on more
-runs, or on fewer voxels: ingest them with a mask of the regions that matter.
+of n voxels, at least n / ((1 + n_shifts) fdr) are, or none is. For 265,000 voxels, 1,000 shifts and an FDR of 0.05, that is
+5,295 voxels. Where none is although some have the smallest p, it is said how many scans these would need. Test on more runs,
+or on fewer voxels: ingest them with a mask of the regions that matter.
 """
 
 import math
@@ -192,7 +192,7 @@ def standardize_run(series):
 
 
 def explain_floor(p, q, n_scans, min_shift, rate):
-    """Explain, where no target is significant because its p value could not be smaller, how many scans would be needed.
+    """Say how many scans would be needed, where no target is significant although some have the smallest p there can be.
 
     Parameters
     ----------
@@ -215,9 +215,9 @@ def explain_floor(p, q, n_scans, min_shift, rate):
         return None
     needed = math.ceil(n_tested / (rate * n_smallest)) + 2 * min_shift - 2
     return (
-        f"no voxel can be significant at FDR {rate:g}: {n_shifts:,} shifts allow no p below {smallest:.2g}, which"
-        f" {n_smallest:,} of {n_tested:,} voxels have, at q = {min(1, smallest * n_tested / n_smallest):.2g}; for as many such"
-        f" voxels at least {needed:,} scans are needed, and there are {n_scans:,}."
+        f"no voxel is significant at FDR {rate:g}: {n_shifts:,} shifts allow no p below {smallest:.2g}, which {n_smallest:,} of"
+        f" {n_tested:,} voxels have, at q = {min(1, smallest * n_tested / n_smallest):.2g}; as many such voxels would need at"
+        f" least {needed:,} scans, and there are {n_scans:,}."
     )
 
 

@@ -213,12 +213,10 @@ def plan_blocks(comparison, output, options):
     ]  # fmt: skip
     changed = [list(store.stat(store.join(path, METADATA))) for path in comparison.paths.values()]
     recipe, path = {**options, **comparison.paths, "changed": changed}, store.join(output, WORK, "recipe.json")
-    if not store.exists(path):
-        if store.list_files(output):
-            raise SettingsError(f"{output}: this folder holds something else than a {options['command']}; choose another.")
-        return jobs, jobs, recipe
-    before = json.loads(store.read_bytes(path))
-    if others := [name for name in recipe if name != "changed" and before.get(name) != recipe[name]]:
+    before = json.loads(store.read_bytes(path)) if store.exists(path) else {}
+    if before.get("command") != options["command"] and (before or store.list_files(output)):
+        raise SettingsError(f"{output}: this folder holds something else than a {options['command']}; choose another.")
+    if others := [name for name in recipe if before and name != "changed" and before.get(name) != recipe[name]]:
         raise SettingsError(f"{output} holds results with other {', '.join(others)}; delete it or choose another folder.")
     there = _list_results(output) if before == recipe else set()
     return jobs, [job for job in jobs if job["output"] not in there], recipe

@@ -175,5 +175,5 @@ def _draw_alphas(figures, mask, affine, chosen, volume, facts, extra):
         }
     if not facts.get("losses"):
         return {}  # one penalty was given, so nothing was chosen
-    label = f"{facts.get('criterion', '')} loss, mean of targets".strip()
+    label = f"loss ({facts['criterion']})" if "criterion" in facts else "loss"
     return {"alpha.svg": figures.draw_alphas(alphas, facts["alpha"], facts["losses"], label)}

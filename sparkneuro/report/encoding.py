@@ -3,6 +3,7 @@
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sparkneuro.report.brain import draw_slices
 from sparkneuro.report.figures import BLUE, GREY, ORANGE, STYLE, _to_svg
@@ -11,7 +12,7 @@ N_BINS = 200
 """Of the null's distribution, between -1 and 1."""
 MERGED = (1, 2, 4, 5, 8, 10, 20)
 """How many of these bins may become one; each divides `N_BINS`."""
-MOST_LABELS = 16
+MOST_LABELS = 12
 
 
 def draw_alphas(alphas, chosen, losses=None, label="loss"):
@@ -42,11 +43,12 @@ def draw_alphas(alphas, chosen, losses=None, label="loss"):
         else:
             _draw_losses(panel, alphas, float(chosen), np.atleast_2d(np.array(losses, np.float64)))
             panel.set_ylabel(label)
+            figure.legend(fontsize=8, ncols=3, loc="outside upper right")
         panel.set_xlabel("penalty α")
         return _to_svg(figure)
 
 
-def draw_score_histogram(r, null_counts=None, label="correlation r with the series of held-out runs"):
+def draw_score_histogram(r, null_counts=None, label="correlation r of measured and predicted series"):
     """Draw the distribution of scores over targets, before that of chance.
 
     Parameters
@@ -70,29 +72,32 @@ def draw_score_histogram(r, null_counts=None, label="correlation r with the seri
     counts = np.histogram(r, edges)[0]
     null = None if null_counts is None else np.asarray(null_counts, np.float64).reshape(-1, n_merged).sum(axis=1)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+        figure = Figure(figsize=(7.2, 3), layout="constrained")
         panel = figure.subplots()
         if null is not None and null.sum():
             null *= len(r) / null.sum()
-            panel.stairs(null, edges, fill=True, color=GREY, alpha=0.45, label="chance: circular shifts, same area")
+            panel.stairs(null, edges, fill=True, color=GREY, alpha=0.45, label="chance (circular shifts), same area")
         panel.stairs(counts, edges, fill=True, color=BLUE, alpha=0.7, label=f"{len(r):,} targets")
-        if len(r):
+        if not len(r):
+            panel.text(0.5, 0.5, "no target has a finite score", ha="center", transform=panel.transAxes)
+        else:
             panel.axvline(r.mean(), color=ORANGE, lw=1.4, label=f"mean: {r.mean():.3f}".replace("-", "−"))
         panel.set_xlim(*_find_window(edges, counts, null))
-        panel.set_ylim(bottom=0)
-        panel.legend(fontsize=8)
+        panel.set_ylim(0, 1.05 * max(counts.max(), 1 if null is None else null.max(), 1))
+        panel.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         panel.set_xlabel(label)
         panel.set_ylabel("targets")
+        figure.legend(fontsize=8, ncols=3, loc="outside upper right")
         return _to_svg(figure)
 
 
 def draw_correlation_map(volume, mask, affine, label="correlation r"):
-    """Draw correlations on axial slices; white is 0, and both signs have one scale.
+    """Draw correlations on axial slices; light grey is 0, and both signs have one scale.
 
     Parameters
     ----------
     volume : ndarray of shape (x, y, z)
-        Correlations; what is NaN is grey.
+        Correlations; what is NaN is dark grey.
     mask : ndarray of shape (x, y, z), bool
         Where they are drawn.
     affine : array_like of shape (4, 4)
@@ -107,7 +112,8 @@ def draw_correlation_map(volume, mask, affine, label="correlation r"):
     """
     finite = volume[mask & np.isfinite(volume)]
     largest = float(np.abs(finite).max(initial=0)) or 1.0
-    return draw_slices(volume, mask, affine, label, colours="RdBu_r", limits=(-largest, largest))
+    # Its middle is a grey that differs from the white outside the brain.
+    return draw_slices(volume, mask, affine, label, colours="coolwarm", limits=(-largest, largest))
 
 
 def draw_alpha_map(volume, mask, affine, alphas):
@@ -116,7 +122,7 @@ def draw_alpha_map(volume, mask, affine, alphas):
     Parameters
     ----------
     volume : ndarray of shape (x, y, z)
-        Penalty of each voxel; what is NaN is grey.
+        Penalty of each voxel; what is NaN is dark grey.
     mask : ndarray of shape (x, y, z), bool
         Where they are drawn.
     affine : array_like of shape (4, 4)
@@ -160,19 +166,18 @@ def _draw_losses(panel, alphas, chosen, losses):
         panel.plot([], [], color=GREY, lw=0.6, label=f"{len(losses) - 1} other weightings")
         _leave_out_the_worst(panel, losses, best)
     panel.set_xscale("log")
-    panel.legend(fontsize=8)
 
 
 def _leave_out_the_worst(panel, losses, best):
     """Keep the best weighting's curve legible beside others that are far worse."""
     curve = losses[best][np.isfinite(losses[best])]
-    height = max(np.ptp(curve), np.nanquantile(losses, 0.75) - curve.min()) or 1.0
-    panel.set_ylim(curve.min() - 0.08 * height, curve.min() + 1.15 * height)
+    if height := np.ptp(curve):
+        panel.set_ylim(curve.min() - 0.15 * height, curve.min() + 1.6 * height)
 
 
 def _write_alpha(alpha):
-    """Three digits, as a power of ten where that would be long."""
-    if 1e-3 <= alpha < 1e5:
+    """Three digits, or two and a power of ten where that would be long."""
+    if 0.01 <= alpha < 1e4:
         return f"{float(f'{alpha:.3g}'):g}"
     digits, exponent = f"{alpha:.1e}".split("e")
     power = f"10^{{{int(exponent)}}}"

@@ -42,7 +42,7 @@ def test_spark_gives_what_one_process_gives(spark, planted, tmp_path, per_target
     output = str(tmp_path / "spark.ridge")
     encoder = RidgeEncoder(features=[planted.features], output=output, alphas=ALPHAS, alphaPerTarget=per_target)
     encoder.fit(read_target_blocks(spark, planted.table.path))
-    settings = EncoderSettings((planted.features,), str(tmp_path / "one.ridge"), alphas=tuple(ALPHAS), alpha_per_target=per_target)
+    settings = EncoderSettings((planted.features,), str(tmp_path / "one.ridge"), (0,), tuple(ALPHAS), alpha_per_target=per_target)
     fit_encoder(planted.table.path, {"01": [0, 1, 2, 3], "02": [0, 1, 2, 3]}, settings, call_each)
     for subject in ("01", "02"):
         mine, theirs = (read_scores(path, subject, range(4)) for path in (output, settings.output))

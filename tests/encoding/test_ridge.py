@@ -12,7 +12,7 @@ from sparkneuro.encoding.ridge import coefficient_operator, coefficients, fit_ri
 from sparkneuro.errors import FormatError, SettingsError
 
 N_TARGETS = 8
-ALPHAS = np.array([0.3, 3.0, 30.0, 300.0, 3000.0])
+ALPHAS = np.array([1.0, 10.0, 100.0, 1000.0, 10_000.0])
 SHAPES = {"fewer features than scans": (61, 13), "more features than scans": (29, 70)}
 CRITERIA = ["loo", "gcv", "leave_one_run_out", "kfold"]
 TOLERANCE = {"float64": 1e-8, "float32": 1e-4}
@@ -57,6 +57,35 @@ def test_leaving_one_scan_out_is_that_of_scikit_learn(shape, dtype, alpha_per_ta
     assert_close(fit.intercept, np.broadcast_to(oracle.intercept_, N_TARGETS), TOLERANCE[dtype])
     if alpha_per_target:
         assert len(set(fit.alphas)) > 2
+
+
+@pytest.mark.xfail(strict=True, reason="residuals and 1 - h of a saturated fit are taken as differences")
+@pytest.mark.parametrize("alpha_per_target", [False, True])
+def test_a_tiny_penalty_is_not_chosen_for_a_rounding_error(alpha_per_target):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    X, Y = draw((29, 170), "float32", seed=2)
+    alphas = np.logspace(-6, 4, 11)
+    fit = fit_ridge(X, Y, alphas, "loo", alpha_per_target, "exhaustive")
+    oracle = linear_model.RidgeCV(alphas, store_cv_results=True).fit(X.astype(float), Y.astype(float))
+    losses = oracle.cv_results_.mean(axis=0)
+    if not alpha_per_target:
+        losses = np.tile(losses.mean(axis=0), (N_TARGETS, 1))
+    reached = losses[np.arange(N_TARGETS), np.searchsorted(alphas, fit.alphas)]
+    np.testing.assert_allclose(reached, losses.min(axis=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "alpha_per_target",
+    [pytest.param(False, marks=pytest.mark.xfail(strict=True, reason="sums of float32 products say less than nothing")), True],
+)
+def test_runs_that_the_others_hardly_describe_choose_no_penalty_for_a_rounding_error(alpha_per_target):
+    X, Y = draw((90, 84), "float32")
+    X, labels, alphas = 10 * X, np.repeat(range(5), 18), np.logspace(-4, 5, 10)  # 72 scans describe 84 features
+    fit = fit_ridge(X, Y, alphas, None, alpha_per_target, "exhaustive", labels)
+    exact = fit_ridge(X.astype(float), Y.astype(float), alphas, None, alpha_per_target, "exhaustive", labels)
+    losses = exact.losses if alpha_per_target else np.tile(exact.losses[:, None], N_TARGETS)
+    reached = losses[np.searchsorted(alphas, fit.alphas), np.arange(N_TARGETS)]
+    np.testing.assert_allclose(reached, losses.min(axis=0), rtol=1e-2)
 
 
 @pytest.mark.parametrize("scoring", ["l2", "correlation"])
@@ -131,12 +160,9 @@ def test_a_huge_mean_does_no_harm(shape, criterion, alpha_per_target):
     np.testing.assert_allclose(fit.intercept, exact.intercept + 1e4, rtol=1e-6)
 
 
-@pytest.mark.parametrize("scoring", ["l2", "correlation"])
 @pytest.mark.parametrize("alpha_per_target", [False, True])
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize(("criterion", "scoring"), [*((criterion, "l2") for criterion in CRITERIA), ("kfold", "correlation")])
 def test_blocks_make_no_difference(shape, criterion, alpha_per_target, scoring, monkeypatch):
-    if scoring == "correlation" and criterion != "kfold":
-        pytest.skip("only kfold compares correlations")
     X, Y = draw(shape)
     given = (ALPHAS, criterion, alpha_per_target, "exhaustive", label_runs(len(X)), 3, scoring)
     whole = fit_ridge(X, Y, *given)
