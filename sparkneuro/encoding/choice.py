@@ -80,7 +80,8 @@ def make_criterion(criterion, decomposition, X, alphas, runs=None, n_folds=5, sc
     if criterion == "leave_one_run_out":
         return LeaveRunOut(decomposition, alphas, runs)
     if criterion == "kfold":
-        X = X if centred else (X - decomposition.X_mean).astype(decomposition.U.dtype, copy=False)
+        dtype = decomposition.U.dtype
+        X = X if centred else np.subtract(X, decomposition.X_mean.astype(dtype), dtype=dtype)
         return KFold(decomposition, X, alphas, make_folds(len(X), n_folds, runs), scoring)
     return {"loo": LeaveOneOut, "gcv": GeneralizedCrossValidation}[criterion](decomposition, alphas)
 

@@ -23,6 +23,7 @@ class Criterion:
     def __init__(self, decomposition, alphas):
         self.decomposition, self.alphas = decomposition, np.asarray(alphas, np.float64)
         self.shrinkage = decomposition.shrinkage(self.alphas)
+        self.given_up = given_up(decomposition.eigenvalues, self.alphas)
 
     def project(self, Y):
         """Project targets on what the criterion needs.
@@ -101,16 +102,38 @@ class Criterion:
         losses : ndarray of shape (n_alphas, n_targets), float64
             In the unit of the targets squared.
         """
-        return gcv_losses(self.shrinkage, self.decomposition.n_scans, self.decomposition.fit_intercept, energy, squares)
+        return gcv_losses(self.given_up, self.decomposition.n_scans, self.decomposition.fit_intercept, energy, squares)
+
+    def _weight(self, index):
+        """What residuals are found from: what is kept of each direction, or given up where directions span all scans."""
+        return (self.given_up if self.decomposition.saturated else self.shrinkage)[index]
 
 
-def gcv_losses(shrinkage, n_scans, fit_intercept, energy, squares):
+def given_up(eigenvalues, alphas):
+    """Tell how much of each direction a ridge regression gives up, ``alpha / (s^2 + alpha)``: 1 - shrinkage to all digits.
+
+    Parameters
+    ----------
+    eigenvalues : ndarray of shape (rank,)
+        Squared singular values.
+    alphas : ndarray of shape (n_alphas,)
+        Penalties.
+
+    Returns
+    -------
+    given_up : ndarray of shape (n_alphas, rank), float64
+        Between 0 and 1.
+    """
+    return alphas[:, None] / (eigenvalues + alphas[:, None])
+
+
+def gcv_losses(given_up, n_scans, fit_intercept, energy, squares):
     """Compute the criterion of every penalty.
 
     Parameters
     ----------
-    shrinkage : ndarray of shape (n_alphas, rank)
-        How much of each direction each penalty keeps.
+    given_up : ndarray of shape (n_alphas, rank)
+        How much of each direction each penalty gives up.
     n_scans : int
         Scans of the targets.
     fit_intercept : bool
@@ -125,7 +148,9 @@ def gcv_losses(shrinkage, n_scans, fit_intercept, energy, squares):
     losses : ndarray of shape (n_alphas, n_targets), float64
         In the unit of the targets squared.
     """
-    explained = (1 - np.square(1 - shrinkage)).astype(energy.dtype) @ energy
-    residual = np.maximum(squares - explained, 0.0)
-    freedom = shrinkage.sum(axis=1, keepdims=True) + fit_intercept
-    return residual / n_scans / np.square(np.maximum(1 - freedom / n_scans, np.finfo(float).eps))
+    # What is in no direction. Where they span all scans this is nothing, and rounding must not drown what shrinkage leaves.
+    n_outside = max(n_scans - fit_intercept - given_up.shape[1], 0)
+    outside = np.maximum(squares - energy.sum(axis=0, dtype=np.float64), 0.0) if n_outside else 0.0
+    residual = outside + np.square(given_up).astype(energy.dtype) @ energy
+    freedom = n_outside + given_up.sum(axis=1, keepdims=True)
+    return residual * n_scans / np.square(freedom)

@@ -62,6 +62,11 @@ class Decomposition:
         """What the intercept adds to the hat matrix: 1 / n_scans everywhere."""
         return 1 / self.n_scans if self.fit_intercept else 0.0
 
+    @property
+    def saturated(self):
+        """Whether directions and intercept span all scans: what a fit leaves of a target is then what shrinkage gives up."""
+        return self.rank + self.fit_intercept >= self.n_scans
+
     def shrinkage(self, alphas):
         """Tell how much of each direction a ridge regression keeps, ``s^2 / (s^2 + alpha)``.
 
@@ -169,7 +174,7 @@ def decompose(X, fit_intercept=True, dtype=None, gram=None, allocate=np.empty):
     dtype = np.dtype(dtype or X.dtype)
     mean = mean_of_columns(X) if fit_intercept else np.zeros(n_features)
     if gram is None and prefers_kernel(n_scans, n_features):
-        eigenvalues, U = eigh_descending(kernel_matrix(X, mean))
+        eigenvalues, U = (array[..., : n_scans - fit_intercept] for array in eigh_descending(kernel_matrix(X, mean)))
         into = allocate(U.shape, dtype)
         into[:] = U
         return Decomposition(into, eigenvalues, _right_vectors(X, mean, eigenvalues, U, dtype), mean, fit_intercept)
@@ -177,7 +182,7 @@ def decompose(X, fit_intercept=True, dtype=None, gram=None, allocate=np.empty):
         gram = gram_matrix(X, mean)
     elif fit_intercept:
         gram -= n_scans * np.outer(mean, mean)
-    eigenvalues, V = eigh_descending(gram)
+    eigenvalues, V = (array[..., : n_scans - fit_intercept] for array in eigh_descending(gram))
     U = allocate((n_scans, len(eigenvalues)), dtype)
     for rows in _chunks(n_scans):
         U[rows] = left_vectors(X[rows], mean, eigenvalues, V)

@@ -138,7 +138,12 @@ def find_constant(matrix):
     places : ndarray of int
         Of the constant columns.
     """
-    return np.flatnonzero((matrix == matrix[0]).all(axis=0))
+    places = np.flatnonzero(matrix[0] == matrix[-1])
+    for row in range(1, len(matrix)):
+        if not len(places):
+            break
+        places = places[matrix[row, places] == matrix[0, places]]
+    return places
 
 
 def describe_places(places, noun):

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from sparkneuro.encoding.criterion import gcv_losses
+from sparkneuro.encoding.criterion import gcv_losses, given_up
 from sparkneuro.encoding.decomposition import gram_matrix, prefers_kernel
 from sparkneuro.encoding.fold import Fold, as_slice, fold_by_products, fold_by_scans
 from sparkneuro.encoding.residuals import column_blocks, sum_of_squares, symmetric_product
@@ -248,8 +248,9 @@ class KFold:
         total, squares = 0.0, sum_of_squares(Y)
         for fold in self.folds:
             Z, mean = projections[fold.rows][:-1], projections[fold.rows][-1]
+            lost = given_up(fold.eigenvalues, self.alphas)
             kept = squares - sum_of_squares(Y[fold.test]) - fold.n_training * np.square(mean, dtype=np.float64)
-            total = total + gcv_losses(fold.shrinkage, fold.n_training, self.fit_intercept, np.square(Z), kept)
+            total = total + gcv_losses(lost, fold.n_training, self.fit_intercept, np.square(Z), kept)
         return total.argmin(axis=0)
 
     def evaluate(self, index, projections, Y):

@@ -32,8 +32,13 @@ class LeaveOneOut(Criterion):
 
     def __init__(self, decomposition, alphas):
         super().__init__(decomposition, alphas)
-        # A leverage of 1 leaves nothing to predict a scan from; its error is then as large as can be written.
-        remaining = np.maximum(1 - decomposition.leverages(self.alphas), np.finfo(decomposition.U.dtype).eps)
+        if decomposition.saturated:
+            remaining = np.empty((len(self.alphas), decomposition.n_scans))
+            for rows in self._rows():
+                remaining[:, rows] = self.given_up @ np.square(decomposition.U[rows], dtype=np.float64).T
+        else:
+            # A leverage of 1 leaves nothing to predict a scan from; its error is then as large as can be written.
+            remaining = np.maximum(1 - decomposition.leverages(self.alphas), np.finfo(decomposition.U.dtype).eps)
         self._influence = 1 / np.square(remaining)
 
     def start_sums(self):
@@ -42,7 +47,8 @@ class LeaveOneOut(Criterion):
         Returns
         -------
         sums : dict of str to ndarray
-            Zeros: ``n_scans (n_alphas + 1) + rank^2`` numbers; sums of parts of the targets add up elementwise.
+            Zeros: ``n_scans (n_alphas + 1) + rank^2`` numbers; sums of parts of the targets add up elementwise. ``cross`` stays
+            zero where directions span all scans: nothing of it is needed then.
         """
         n_scans, rank = self.decomposition.U.shape
         cross = np.zeros((n_scans, len(self.alphas)))
@@ -66,8 +72,9 @@ class LeaveOneOut(Criterion):
         sums["squares"] += squares
         sums["total"] += squares.sum()
         sums["n_targets"] += Y.shape[1]
-        for rows in self._rows():
-            self._add_cross(sums, rows, Y[rows] @ Z.T)
+        if not self.decomposition.saturated:
+            for rows in self._rows():
+                self._add_cross(sums, rows, Y[rows] @ Z.T)
 
     def add_gram(self, sums, gram, n_targets):
         """Add targets of which only the products of scans with scans are known.
@@ -87,8 +94,9 @@ class LeaveOneOut(Criterion):
         sums["squares"] += np.diagonal(gram)
         sums["total"] += np.trace(gram)
         sums["n_targets"] += n_targets
-        for rows in self._rows():
-            self._add_cross(sums, rows, product[rows])
+        if not self.decomposition.saturated:
+            for rows in self._rows():
+                self._add_cross(sums, rows, product[rows])
 
     def loss(self, sums, index):
         """Compute the criterion of one penalty for all targets.
@@ -106,13 +114,14 @@ class LeaveOneOut(Criterion):
             Mean over scans and targets of the squared held-out error.
         """
         U, influence = self.decomposition.U, self._influence[index]
-        weight = self.shrinkage[index]
+        saturated = self.decomposition.saturated
+        weight = self._weight(index)
         inner = weight[:, None] * sums["inner"] * weight
         quadratic = 0.0
         for rows in self._rows():
             scaled = U[rows] * np.sqrt(influence[rows, None]).astype(U.dtype)
             quadratic += np.einsum("kl,kl->", inner, symmetric_product(scaled.T), dtype=np.float64)
-        total = influence @ (sums["squares"] - 2 * sums["cross"][:, index]) + quadratic
+        total = quadratic + (0.0 if saturated else influence @ (sums["squares"] - 2 * sums["cross"][:, index]))
         return float(total / (len(U) * sums["n_targets"][0]))
 
     def evaluate(self, index, Z, Y):
@@ -134,7 +143,7 @@ class LeaveOneOut(Criterion):
         """
         U = self.decomposition.U
         influence = (self._influence[index] / len(U)).astype(U.dtype)
-        return weighted_residuals(U, self.shrinkage[index], Z, Y, influence)
+        return weighted_residuals(U, self._weight(index), Z, Y, influence, self.decomposition.saturated)
 
     def _add_cross(self, sums, rows, product):
         """Contract rows of ``Y Z'`` at once: (n_scans, rank) numbers would be too many to keep."""

@@ -69,7 +69,8 @@ class LeaveRunOut(Criterion):
             products = symmetric_product(part)
             squares += products
             sums["total"] += np.trace(products)
-            sums["cross"][run] += part @ Z.T
+            if not self.decomposition.saturated:
+                sums["cross"][run] += part @ Z.T
 
     def add_gram(self, sums, gram, n_targets):
         """Add targets of which only the products of scans with scans are known.
@@ -85,7 +86,8 @@ class LeaveRunOut(Criterion):
         """
         U = self.decomposition.U
         product = gram.astype(U.dtype, copy=False) @ U
-        sums["cross"] += product
+        if not self.decomposition.saturated:
+            sums["cross"] += product
         sums["inner"] += U.T @ product
         sums["n_targets"] += n_targets
         sums["total"] += np.trace(gram)
@@ -107,16 +109,21 @@ class LeaveRunOut(Criterion):
         loss : float
             Mean over scans and targets of the squared held-out error.
         """
-        U, weight = self.decomposition.U, self.shrinkage[index]
+        U, weight, saturated = self.decomposition.U, self._weight(index), self.decomposition.saturated
         inner = (weight[:, None] * sums["inner"] * weight).astype(U.dtype)
-        total = 0.0
+        total = rounding = 0.0
         for place, (run, squares) in enumerate(self._squares(sums)):
             left = U[run]
-            cross = (left * weight.astype(U.dtype)) @ sums["cross"][run].T.astype(U.dtype)
-            spread = squares - cross - cross.T + (left @ inner) @ left.T
+            spread = (left @ inner) @ left.T
+            if not saturated:
+                cross = (left * weight.astype(U.dtype)) @ sums["cross"][run].T.astype(U.dtype)
+                spread += squares - cross - cross.T
             correction = self._correction(index, place)
             total += np.einsum("ij,ij->", correction @ spread, correction, dtype=np.float64)
-        return float(total / (len(U) * sums["n_targets"][0]))
+            if not saturated:
+                rounding += np.finfo(U.dtype).eps * np.linalg.norm(squares) * np.linalg.norm(correction.T @ correction)
+        # Where the other runs have fewer scans than there are directions, what a small penalty leaves may drown in rounding.
+        return float(total / (len(U) * sums["n_targets"][0])) if rounding < 0.1 * total else np.inf
 
     def evaluate(self, index, Z, Y):
         """Compute the criterion of one penalty for each target.
@@ -137,7 +144,7 @@ class LeaveRunOut(Criterion):
         """
         U, losses = self.decomposition.U, np.zeros(Y.shape[1])
         for columns in column_blocks(Y):
-            error = residuals(U, self.shrinkage[index], Z[:, columns], Y[:, columns])
+            error = residuals(U, self._weight(index), Z[:, columns], Y[:, columns], self.decomposition.saturated)
             for place, run in enumerate(self.runs):
                 held_out = self._correction(index, place).astype(U.dtype, copy=False) @ error[run]
                 losses[columns] += np.einsum("ij,ij->j", held_out, held_out)
@@ -156,7 +163,9 @@ class LeaveRunOut(Criterion):
         key = index, place
         if key not in self._corrections:
             U = self.decomposition.U[self.runs[place]].astype(np.float64)
-            hat = (U * self.shrinkage[index]) @ U.T + self.decomposition.intercept_leverage
-            inverse = np.linalg.inv(np.eye(len(U)) - hat)
+            product = (U * self._weight(index)) @ U.T
+            if not self.decomposition.saturated:
+                product = np.eye(len(U)) - product - self.decomposition.intercept_leverage
+            inverse = np.linalg.inv(product)
             self._corrections[key] = inverse.astype(self.decomposition.U.dtype)
         return self._corrections[key]

@@ -5,8 +5,8 @@ import numpy as np
 BYTES_AT_ONCE = 4 << 20
 
 
-def residuals(U, weight, Z, Y):
-    """Compute ``Y - U (weight * Z)``, a target's values together in memory.
+def residuals(U, weight, Z, Y, saturated=False):
+    """Compute ``Y - U (weight * Z)``, or ``U (weight * Z)`` where U spans all scans; a target's values together in memory.
 
     Parameters
     ----------
@@ -18,6 +18,8 @@ def residuals(U, weight, Z, Y):
         Projected targets.
     Y : ndarray of shape (n_scans, n_targets)
         Targets.
+    saturated : bool
+        Whether U spans all scans; `weight` is then how much of each direction is given up.
 
     Returns
     -------
@@ -25,10 +27,10 @@ def residuals(U, weight, Z, Y):
         A new array.
     """
     predicted = ((Z.T * weight.astype(Z.dtype)) @ U.T).T
-    return np.subtract(Y, predicted, out=predicted)
+    return predicted if saturated else np.subtract(Y, predicted, out=predicted)
 
 
-def weighted_residuals(U, weight, Z, Y, influence):
+def weighted_residuals(U, weight, Z, Y, influence, saturated=False):
     """Compute ``sum_i influence_i (Y - U (weight * Z))_ij^2`` for each target.
 
     Parameters
@@ -37,6 +39,8 @@ def weighted_residuals(U, weight, Z, Y, influence):
         See `residuals`.
     influence : ndarray of shape (n_scans,)
         Weight of each scan.
+    saturated : bool
+        See `residuals`.
 
     Returns
     -------
@@ -45,7 +49,7 @@ def weighted_residuals(U, weight, Z, Y, influence):
     """
     sums = np.empty(Y.shape[1])
     for columns in column_blocks(Y):
-        error = residuals(U, weight, Z[:, columns], Y[:, columns])
+        error = residuals(U, weight, Z[:, columns], Y[:, columns], saturated)
         sums[columns] = influence @ np.square(error, out=error)
     return sums
 

@@ -160,20 +160,24 @@ def coefficient_operator(decomposition, alpha, V=None):
     return ((decomposition.V if V is None else V) * weights) @ decomposition.U.T
 
 
-def prefers_gram(n_scans, rank):
+def prefers_gram(n_scans, rank, n_targets=np.inf):
     """Tell whether one penalty for all targets is found faster from ``Y Y'`` than from projected targets.
 
     Parameters
     ----------
     n_scans, rank : int
         Shape of the left singular vectors.
+    n_targets : float
+        How many targets there are.
 
     Returns
     -------
     gram : bool
-        Whether the products of scans with scans cost fewer operations a target (``n^2`` against ``4 n k + k^2``) and can be kept.
+        Whether the products of scans with scans can be kept and cost fewer operations: ``n^2`` a target and ``4 n^2 k`` once,
+        against ``4 n k + k^2`` a target.
     """
-    return n_scans <= LARGEST_GRAM and n_scans**2 <= 4 * n_scans * rank + rank**2
+    saved = 4 * n_scans * rank + rank**2 - n_scans**2
+    return n_scans <= LARGEST_GRAM and saved >= 4 * n_scans**2 * rank / n_targets
 
 
 def _fit_all(decomposition, rule, Y, Y_mean, alphas, search):
@@ -181,16 +185,19 @@ def _fit_all(decomposition, rule, Y, Y_mean, alphas, search):
     chosen, losses = 0, None
     if rule is not None:
         chosen, losses = choose_one(rule, _sum_targets(decomposition, rule, Y, Y_mean), search)
-    operator = coefficient_operator(decomposition, alphas[chosen])
-    coef = np.empty((decomposition.n_features, Y.shape[1]), operator.dtype)
-    for columns, part in _centred_blocks(Y, Y_mean, operator.dtype, TARGETS_AT_ONCE):
-        np.matmul(operator, part, out=coef[:, columns])
+    coef = np.empty((decomposition.n_features, Y.shape[1]), decomposition.U.dtype)
+    operator = coefficient_operator(decomposition, alphas[chosen]) if Y.shape[1] > decomposition.n_features else None
+    for columns, part in _centred_blocks(Y, Y_mean, coef.dtype, TARGETS_AT_ONCE):
+        if operator is None:
+            coefficients(decomposition, np.full(part.shape[1], alphas[chosen]), decomposition.project(part), out=coef[:, columns])
+        else:
+            np.matmul(operator, part, out=coef[:, columns])
     return coef, np.full(Y.shape[1], chosen), losses
 
 
 def _sum_targets(decomposition, rule, Y, Y_mean):
     sums, dtype = rule.start_sums(), decomposition.U.dtype
-    if hasattr(rule, "add_gram") and prefers_gram(decomposition.n_scans, decomposition.rank):
+    if hasattr(rule, "add_gram") and prefers_gram(len(Y), decomposition.rank, Y.shape[1]):
         gram = np.zeros((len(Y), len(Y)))
         for _, part in _centred_blocks(Y, Y_mean, dtype, GRAM_BYTES // (dtype.itemsize * len(Y)) + 1):
             gram += symmetric_product(part)

@@ -144,7 +144,7 @@ def _draw_counts(panel, alphas, chosen):
     counts = np.array([np.count_nonzero(chosen == alpha) for alpha in alphas])
     bars = panel.bar(np.arange(len(alphas)), counts, width=0.8, color=BLUE, alpha=0.85)
     if len(alphas) <= MOST_LABELS:
-        shares = [f"{count / len(chosen):.0%}" if count else "" for count in counts]
+        shares = [_write_share(count / max(len(chosen), 1)) for count in counts]
         panel.bar_label(bars, shares, fontsize=7, padding=1.5, color=GREY)
     step = -(-len(alphas) // MOST_LABELS)
     panel.set_xticks(np.arange(len(alphas))[::step], [_write_alpha(alpha) for alpha in alphas[::step]])
@@ -173,6 +173,10 @@ def _leave_out_the_worst(panel, losses, best):
     curve = losses[best][np.isfinite(losses[best])]
     if height := np.ptp(curve):
         panel.set_ylim(curve.min() - 0.15 * height, curve.min() + 1.6 * height)
+
+
+def _write_share(share):
+    return f"{share:.0%}" if share >= 0.005 else "<1%" if share else ""
 
 
 def _write_alpha(alpha):

@@ -201,12 +201,9 @@ def test_float32_has_four_digits(name):
     assert_four_digits(Case(name, SHAPES["fewer features than scans"], True, "float32"))
 
 
-SATURATED = pytest.mark.xfail(strict=True, reason="residuals and 1 - h of a saturated fit are taken as differences")
-
-
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize(("dtype", "alphas"), [("float32", [0.001, 0.1, 30.0]), ("float64", [1e-7, 1e-5])])
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if "kfold" in name else SATURATED) for name in CRITERIA])
+@pytest.mark.parametrize("name", CRITERIA)
 def test_a_small_penalty_has_four_digits_where_nothing_else_keeps_a_fit_from_the_targets(name, dtype, alphas, fit_intercept):
     assert_four_digits(Case(name, SHAPES["more features than scans"], fit_intercept, dtype, np.array(alphas)))
 

@@ -1,6 +1,7 @@
 """Pictures of penalties and scores show the numbers that they were given."""
 
 import re
+from html import unescape
 from xml.etree import ElementTree
 
 import numpy as np
@@ -18,7 +19,7 @@ ALPHAS = (0.1, 1.0, 100.0, 1200.0, 3e6)
 def texts_of(svg):
     """Words of an SVG of matplotlib, which draws them as paths and says them in comments."""
     ElementTree.fromstring(svg)
-    return [text.decode() for text in re.findall(rb"<!-- (.*?) -->", svg)]
+    return [unescape(text.decode()) for text in re.findall(rb"<!-- (.*?) -->", svg)]
 
 
 @pytest.fixture
@@ -43,11 +44,11 @@ def slices(monkeypatch):
 
 
 def test_each_penalty_has_a_bar_with_its_share_of_the_targets():
-    chosen = np.array([0.1] * 2 + [100.0] * 7 + [3e6] * 11 + [np.nan])
+    chosen = np.array([0.1] * 80 + [1.0] + [100.0] * 279 + [3e6] * 440 + [np.nan])
     texts = texts_of(encoding.draw_alphas(ALPHAS, chosen))
-    assert [text for text in texts if text.endswith("%")] == ["10%", "35%", "55%"]
+    assert [text for text in texts if text.endswith("%")] == ["10%", "<1%", "35%", "55%"]
     labels = [text for text in texts if text in ("0.1", "1", "100", "1200", r"$3.0\times10^{6}$")]
-    assert len(labels) == 5 and "targets (of 20)" in texts
+    assert len(labels) == 5 and "targets (of 800)" in texts
 
 
 def test_many_penalties_have_few_labels():
