@@ -22,8 +22,8 @@ class Fold:
         Squared singular values of the training features.
     shrinkage : ndarray of shape (n_alphas, rank)
         How much of each direction each penalty keeps.
-    basis : ndarray of shape (n_test, rank)
-        ``(X_test - mean) V / s``: what a projected target is multiplied with to be predicted.
+    basis : ndarray of shape (n_test, rank + 1)
+        ``(X_test - mean) V / s`` and ones: what a projected target and its mean are multiplied with to be predicted.
     projector : ndarray of shape (rank, n_features + 1) or (rank, n_training)
         ``V' / s`` and what it makes of the training mean; or U', where there are more features than training scans.
     rows : slice
@@ -57,7 +57,7 @@ def fold_by_products(X, gram, test, fit_intercept):
     -------
     eigenvalues : ndarray of shape (rank,), float64
         Squared singular values of the training features.
-    basis : ndarray of shape (n_test, rank)
+    basis : ndarray of shape (n_test, rank + 1)
         See `Fold`.
     projector : ndarray of shape (rank, n_features + 1)
         See `Fold`.
@@ -67,7 +67,7 @@ def fold_by_products(X, gram, test, fit_intercept):
     mean = (X.sum(axis=0, dtype=np.float64) - held_out.sum(axis=0)) / n_training * fit_intercept
     eigenvalues, V = eigh_descending(gram - symmetric_product(held_out.T) - n_training * np.outer(mean, mean))
     scaled = V / np.sqrt(eigenvalues)
-    return eigenvalues, (held_out - mean) @ scaled, np.column_stack([scaled.T, -n_training * (scaled.T @ mean)])
+    return eigenvalues, _with_ones((held_out - mean) @ scaled), np.column_stack([scaled.T, -n_training * (scaled.T @ mean)])
 
 
 def fold_by_scans(X, test, fit_intercept):
@@ -86,14 +86,14 @@ def fold_by_scans(X, test, fit_intercept):
     -------
     eigenvalues : ndarray of shape (rank,), float64
         Squared singular values of the training features.
-    basis : ndarray of shape (n_test, rank)
+    basis : ndarray of shape (n_test, rank + 1)
         See `Fold`.
     projector : ndarray of shape (rank, n_training)
         See `Fold`.
     """
     training = decompose(np.delete(X, test, axis=0), fit_intercept, np.float64)
     basis = (X[test] - training.X_mean) @ (training.V / np.sqrt(training.eigenvalues))
-    return training.eigenvalues, basis, training.U.T
+    return training.eigenvalues, _with_ones(basis), training.U.T
 
 
 def as_slice(places):
@@ -117,3 +117,7 @@ def as_slice(places):
     if places[-1] - places[0] == len(places) - 1 and (np.diff(places) == 1).all():
         return slice(int(places[0]), int(places[-1]) + 1)
     return np.asarray(places)
+
+
+def _with_ones(basis):
+    return np.column_stack([basis, np.ones(len(basis))])

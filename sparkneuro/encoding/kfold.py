@@ -201,7 +201,7 @@ class KFold:
             Z, mean = projections[fold.rows][:-1], projections[fold.rows][-1]
             held_out = Y[fold.test] - mean
             sums[f"squares{place}"] += sum_of_squares(held_out).sum()
-            sums[f"cross{place}"] += np.einsum("ik,ik->k", fold.basis, held_out @ Z.T, dtype=np.float64)
+            sums[f"cross{place}"] += np.einsum("ik,ik->k", fold.basis[:, :-1], held_out @ Z.T, dtype=np.float64)
             sums[f"inner{place}"] += symmetric_product(Z)
 
     def loss(self, sums, index):
@@ -225,13 +225,13 @@ class KFold:
         for place, fold in enumerate(self.folds):
             weight = fold.shrinkage[index]
             inner = weight[:, None] * sums[f"inner{place}"] * weight
-            quadratic = np.einsum("kl,kl->", inner, symmetric_product(fold.basis.T), dtype=np.float64)
+            quadratic = np.einsum("kl,kl->", inner, symmetric_product(fold.basis[:, :-1].T), dtype=np.float64)
             error = sums[f"squares{place}"][0] - 2 * weight @ sums[f"cross{place}"] + quadratic
             total += error / len(fold.basis)
         return float(total / (len(self.folds) * n_targets))
 
     def start(self, projections, Y):
-        """Choose where the search of each target starts: at the best generalised cross-validation of all training parts.
+        """Choose where the search of each target starts: at the best generalised cross-validation of all scans.
 
         Parameters
         ----------
@@ -245,13 +245,9 @@ class KFold:
         index : ndarray of shape (n_targets,), int
             Place of a penalty.
         """
-        total, squares = 0.0, sum_of_squares(Y)
-        for fold in self.folds:
-            Z, mean = projections[fold.rows][:-1], projections[fold.rows][-1]
-            lost = given_up(fold.eigenvalues, self.alphas)
-            kept = squares - sum_of_squares(Y[fold.test]) - fold.n_training * np.square(mean, dtype=np.float64)
-            total = total + gcv_losses(lost, fold.n_training, self.fit_intercept, np.square(Z), kept)
-        return total.argmin(axis=0)
+        lost, n_scans = given_up(self.decomposition.eigenvalues, self.alphas), self.decomposition.n_scans
+        energy = np.square(self.of_all_scans(projections))
+        return gcv_losses(lost, n_scans, self.fit_intercept, energy, sum_of_squares(Y)).argmin(axis=0)
 
     def evaluate(self, index, projections, Y):
         """Compute the criterion of one penalty for each target.
@@ -272,11 +268,10 @@ class KFold:
         """
         losses = np.zeros(Y.shape[1])
         for fold in self.folds:
-            weight = fold.shrinkage[index].astype(self.X.dtype)
+            weight = np.append(fold.shrinkage[index], 1.0).astype(self.X.dtype)  # the last projection is the training mean
             held_out, part = Y[fold.test], projections[fold.rows]
             for columns in column_blocks(held_out):
-                predicted = (part[:-1, columns].T * weight) @ fold.basis.T
-                predicted += part[-1, columns][:, None]
+                predicted = (part[:, columns].T * weight) @ fold.basis.T
                 losses[columns] += _loss(held_out[:, columns].T, predicted, self.scoring)
         return losses / len(self.folds)
 

@@ -121,7 +121,8 @@ class LeaveRunOut(Criterion):
             correction = self._correction(index, place)
             total += np.einsum("ij,ij->", correction @ spread, correction, dtype=np.float64)
             if not saturated:
-                rounding += np.finfo(U.dtype).eps * np.linalg.norm(squares) * np.linalg.norm(correction.T @ correction)
+                with np.errstate(over="ignore"):
+                    rounding += np.finfo(U.dtype).eps * np.linalg.norm(squares) * np.linalg.norm(correction.T @ correction)
         # Where the other runs have fewer scans than there are directions, what a small penalty leaves may drown in rounding.
         return float(total / (len(U) * sums["n_targets"][0])) if rounding < 0.1 * total else np.inf
 
