@@ -2,7 +2,7 @@
 
 import numpy as np
 
-BYTES_AT_ONCE = 4 << 20
+BYTES_AT_ONCE = 16 << 20
 
 
 def residuals(U, weight, Z, Y, saturated=False):
