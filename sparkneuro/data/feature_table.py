@@ -10,12 +10,10 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from sparkneuro.data import hdf5, store
 from sparkneuro.data.bids import name_run, parse_name, run_key
+from sparkneuro.data.feature_file import check_matrix, read_file
 from sparkneuro.errors import FormatError, SettingsError
 
 _HDF5 = (".h5", ".hdf5")
@@ -224,7 +222,7 @@ def write_features(folder, run, matrix):
     if _name_labels(key) != labels:
         raise SettingsError(f"labels must be letters and digits, at least one of them not empty; got {labels}.")
     path = store.join(folder, f"{key}.npy")
-    _check_matrix(path, matrix.shape, matrix.dtype)
+    check_matrix(path, matrix.shape, matrix.dtype)
     _refuse_non_finite(matrix, f"{path}: run {key}", 0)
     with store.open_replacement(path) as stream:
         np.lib.format.write_array(stream, matrix, allow_pickle=False)
@@ -265,7 +263,7 @@ def _list_runs(path):
         raise FormatError(f"{path}: there is no such folder, nor is it an HDF5 file; make a folder and {_EXPECTED}.")
     for name, file, dataset, shape, dtype in found:
         if labels := _name_labels(name):
-            _check_matrix(f"{file}:{dataset}".rstrip(":"), shape, dtype)
+            check_matrix(f"{file}:{dataset}".rstrip(":"), shape, dtype)
             yield FeatureRun(**labels, path=file, dataset=dataset, n_scans=shape[0], n_features=shape[1], dtype=dtype.name)
 
 
@@ -280,20 +278,15 @@ def _name_labels(name):
 def _describe(path):
     if path.endswith(_HDF5):
         return path, *hdf5.find_dataset(path, "features")
-    shape, rows = _read_file(path, 0, 0)
+    shape, rows = read_file(path, 0, 0)
     return path, "", shape, rows.dtype
 
 
 def _read_rows(run, start, stop):
-    rows = hdf5.read_rows(run.path, run.dataset, start, stop) if run.dataset else _read_file(run.path, start, stop)[1]
+    rows = hdf5.read_rows(run.path, run.dataset, start, stop) if run.dataset else read_file(run.path, start, stop)[1]
     if rows.shape != (wanted := (stop - start, run.n_features)):
         raise FormatError(f"{run.place}: rows of shape {wanted} were expected, got {rows.shape}; was the file replaced?")
     return rows
-
-
-def _check_matrix(place, shape, dtype):
-    if len(shape) != 2 or min(shape) < 1 or dtype.kind not in "biuf":
-        raise FormatError(f"{place}: numbers of shape (n_scans, n_features) are expected; got {dtype} of shape {shape}.")
 
 
 def _refuse_non_finite(matrix, place, start):
@@ -301,47 +294,3 @@ def _refuse_non_finite(matrix, place, start):
         scan, feature = np.argwhere(~finite)[0]
         odd = f"NaN, infinity or too large a number at scan {start + scan}, feature {feature} (counted from 0)"
         raise FormatError(f"{place} has {odd}; replace it in the file.")
-
-
-def _read_file(path, start, stop):
-    """Shape of the whole, and rows of it; for no rows the header alone is read."""
-    with hdf5.open_file(path) as file:
-        return (_read_parquet if path.endswith(".parquet") else _read_npy)(path, file, start, stop)
-
-
-def _read_npy(path, file, start, stop):
-    header = np.lib.format
-    read_header = header.read_array_header_1_0 if header.read_magic(file) == (1, 0) else header.read_array_header_2_0
-    shape, fortran_order, dtype = read_header(file)
-    _check_matrix(path, shape, dtype)  # objects, that is pickles, end here
-    begin, row_bytes = file.tell(), shape[1] * dtype.itemsize
-    if (held := file.size() - begin) < (want := shape[0] * row_bytes):
-        raise FormatError(f"{path}: the header promises {want} bytes of data, the file holds {held}; is the download complete?")
-    rows = range(shape[0])[start:stop]
-    read = range(shape[0]) if fortran_order and rows else rows
-    file.seek(begin + read.start * row_bytes)
-    content = file.read_buffer(len(read) * row_bytes)
-    matrix = np.ndarray((len(read), shape[1]), dtype, content, order="F" if fortran_order else "C")
-    return shape, matrix[rows.start - read.start:][:len(rows)]
-
-
-def _read_parquet(path, file, start, stop):
-    parquet = pq.ParquetFile(file)
-    schema, metadata = parquet.schema_arrow, parquet.metadata
-    in_lists = "features" in schema.names and pa.types.is_nested(schema.field("features").type)
-    table = parquet.read(columns=["features"] if in_lists else None, use_threads=False) if stop > start else schema.empty_table()
-    table = table.slice(start, stop - start)
-    if in_lists:  # whose lengths the footer does not tell, but how many values there are
-        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-        chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
-        n_values = sum(chunk.num_values for chunk in chunks if chunk.path_in_schema.startswith("features."))
-        shape, lists = (metadata.num_rows, n_values // max(metadata.num_rows, 1)), table["features"]
-        if n_values != shape[0] * shape[1] or set(pc.unique(pc.list_value_length(lists)).to_pylist()) - {shape[1]}:
-            raise FormatError(f"{path}: every row must list equally many features; {shape[0]} rows list {n_values}.")
-        return shape, pc.list_flatten(lists).to_numpy().reshape(len(lists), shape[1])
-    index = (schema.pandas_metadata or {}).get("index_columns", [])  # row labels, which pandas writes as one more column
-    table = table.select([place for place, name in enumerate(schema.names) if name not in index])
-    for field in table.schema:
-        if not (pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_boolean(field.type)):
-            raise FormatError(f"{path}: a list column `features` or numbers alone are expected; {field.name} is {field.type}.")
-    return (metadata.num_rows, table.num_columns), np.column_stack([column.to_numpy() for column in table.columns])

@@ -82,8 +82,7 @@ def write_voxel_table(dataframe, path, like, column, units, step):
     FormatError
         When rows were lost, repeated or of unequal length; the folder is removed then.
     """
-    # Executors have working directories of their own, so a relative path would name another folder on each.
-    path = str(path) if "://" in str(path) else store.locate(path)[1]
+    path = store.make_absolute(path)
     _clear(path, like)
     chosen = dataframe.select("subject", "block", "session", "task", "run", "voxel", column)
     sink = partial(_write_blocks, table_path=path, column=column)

@@ -41,6 +41,23 @@ def join(path, *names):
     return posixpath.join(str(path).rstrip("/") or "/", *names)
 
 
+def make_absolute(path):
+    """Write a path so that it means the same in every process.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Plain path or URI.
+
+    Returns
+    -------
+    path : str
+        A plain path from the root on; a URI as it is. Executors and later commands have working directories of their own.
+    """
+    text = os.fspath(path)
+    return text if "://" in text else locate(text)[1]
+
+
 def locate(path):
     """Find the filesystem that holds a path.
 

@@ -96,13 +96,13 @@ def read_columns(path, names=None):
         When the file is missing or damaged.
     """
     if not store.exists(path):
-        raise FormatError(f"{path}: this file is missing; fit the model again.")
+        raise FormatError(f"{path}: this file is missing; make it again.")
     filesystem, inner = store.locate(path)
     try:
         with filesystem.open_input_file(inner) as file:
             rows = pq.ParquetFile(file).read(columns=names, use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
-        raise FormatError(f"{path}: this file is damaged ({error}); fit the model again.") from error
+        raise FormatError(f"{path}: this file is damaged ({error}); make it again.") from error
     return {name: _to_numpy(rows[name].combine_chunks()) for name in rows.column_names}
 
 

@@ -13,9 +13,9 @@ from sparkneuro.data.target_block import read_targets, write_columns
 from sparkneuro.data.voxel_table import VoxelTable
 from sparkneuro.encoding.choice import choose_each
 from sparkneuro.encoding.design import Design, open_rule
-from sparkneuro.encoding.residuals import symmetric_product
 from sparkneuro.encoding.ridge import prefers_gram
 from sparkneuro.encoding.scores import correlation, r2, score_sums
+from sparkneuro.encoding.symmetric_sum import SymmetricSum
 
 BYTES_AT_ONCE = 256 << 20
 """Of the targets that are fitted together."""
@@ -38,22 +38,20 @@ def sum_targets(job):
         return {"output": job["output"]}
     design, table = Design.open(job["design"]), VoxelTable.open(job["table"])
     runs = [table.find_run(key) for key in job["runs"]]
-    decomposition, rule = open_rule(design, 0)
-    by_gram = sums_gram(design, decomposition)
     n, n_targets = design.n_train, 0
-    all_sums = [{"gram": np.zeros((n, n))}] if by_gram else [
-        open_rule(design, place)[1].start_sums() for place in range(len(design.gammas))
-    ]  # fmt: skip
+    gram = SymmetricSum(n) if sums_gram(design, open_rule(design, 0)[0]) else None
+    rules = [] if gram is not None else [open_rule(design, place)[1] for place in range(len(design.gammas))]
+    all_sums = [rule.start_sums() for rule in rules]
     for block in job["blocks"]:
         _, Y, _ = read_targets(table, runs, block, design.order())
         Y = _centre(Y, n)[0][:n]
         n_targets += Y.shape[1]
-        if by_gram:
-            all_sums[0]["gram"] += symmetric_product(Y)
-            continue
-        for place, sums in enumerate(all_sums):
-            _, rule = open_rule(design, place)
+        if gram is not None:
+            gram.add(Y)
+        for rule, sums in zip(rules, all_sums, strict=True):
             rule.add(sums, rule.project(Y), Y)
+    if gram is not None:
+        all_sums = [{"gram": gram.total()}]
     for place, sums in enumerate(all_sums):
         for name, array in sums.items():
             write_array(store.join(job["output"], f"{name}-{place}.npy"), array)
@@ -198,6 +196,8 @@ def _write(job, design, runs, table, voxel, Y, mean, results, chosen):
         columns = {"voxel": voxel, "intercept": intercept.astype(np.float32), "coefficients": results[:n_above].T}
         write_columns(coefficient_path(output, subject, block), columns)
     columns = {"voxel": voxel, **chosen}
+    if len(design.gammas) == 1:
+        del columns["weighting"]
     if design.n_test:
         sums = score_sums(measured, predicted)
         columns |= {"r": correlation(sums).astype(np.float32), "r2": r2(sums).astype(np.float32)}

@@ -245,7 +245,7 @@ def gram_matrix(X, mean):
         Symmetric.
     """
     gram = np.zeros((X.shape[1], X.shape[1]))
-    for rows in _chunks(len(X)):
+    for rows in _chunks(len(X), X.shape[1] // 2):
         block = X[rows].astype(np.float64) - mean
         gram += block.T @ block
     return gram
@@ -267,7 +267,7 @@ def kernel_matrix(X, mean):
         Symmetric.
     """
     kernel = np.zeros((len(X), len(X)))
-    for columns in _chunks(X.shape[1]):
+    for columns in _chunks(X.shape[1], len(X) // 2):
         block = X[:, columns].astype(np.float64) - mean[columns]
         kernel += block @ block.T
     return kernel
@@ -342,5 +342,6 @@ def _right_vectors(X, mean, eigenvalues, U, dtype):
     return V
 
 
-def _chunks(length):
-    return [slice(start, min(start + ROWS_AT_ONCE, length)) for start in range(0, length, ROWS_AT_ONCE)]
+def _chunks(length, size=0):
+    size = max(size, ROWS_AT_ONCE)
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]

@@ -180,14 +180,14 @@ def write_design(design, training, test, scales, gram=None, order=None):
     scales : ndarray of shape (n_weightings, n_features)
         Square root of the weight of each column's feature space.
     gram : ndarray of shape (n_features, n_features), float64, or None
-        ``X'X`` of the training scans without any scale, where it is known.
+        ``X'X`` of the training scans without any scale, where it is known; overwritten.
     order : ndarray of int or None
         See `Design.order`.
     """
     with _array_folder(design.path) as (create, publish):
         for place, scale in enumerate(scales):
             X = training(scale)
-            known = None if gram is None else gram * scale * scale[:, None]
+            known = gram if gram is None or (len(scales) == 1 and (scale == 1).all()) else gram * scale * scale[:, None]
             decomposition = decompose(X, True, np.float32, known, partial(create, "U", place))
             publish("U", place, decomposition.U)
             _write_basis(design, place, decomposition, test(scale), scale, create, publish)

@@ -4,13 +4,11 @@ from pyspark.ml import Model
 from pyspark.ml.util import MLReadable, MLReader, MLWritable, MLWriter
 
 from sparkneuro.data import store
-from sparkneuro.encoding.encoder_record import RECORD, read_record
+from sparkneuro.encoding.encoder_record import RECORD, WORK, read_record
 from sparkneuro.encoding.params import EncoderParams, camel
 from sparkneuro.encoding.predict import plan_prediction
 from sparkneuro.encoding.spark import PREDICTED, bind_prediction
 from sparkneuro.errors import SettingsError
-
-COPIED = ("designs", "targets", "coefficients", "predictions.voxels", RECORD)
 
 
 class RidgeEncoderModel(Model, EncoderParams, MLWritable, MLReadable):
@@ -84,8 +82,10 @@ class EncoderWriter(MLWriter):
             if not self.shouldOverwrite:
                 raise SettingsError(f"{path} holds something already; write().overwrite().save(path) replaces it.")
             store.delete(path)
-        for name in store.list_files(self._model.path, recursive=True):
-            if name.startswith(COPIED):
+        # The record last: a copy that was interrupted is no model.
+        names = [name for name in store.list_files(self._model.path, recursive=True) if name != RECORD]
+        for name in [*names, RECORD]:
+            if not name.startswith(WORK):
                 with store.open_stream(store.join(self._model.path, name)) as source:
                     with store.open_replacement(store.join(path, name)) as sink:
                         while piece := source.read(1 << 24):

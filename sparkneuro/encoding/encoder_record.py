@@ -11,6 +11,7 @@ from sparkneuro.encoding.block_tasks import target_path
 from sparkneuro.errors import FormatError
 
 RECORD = "encoder.json"
+WORK = "_work"
 FORMAT = 1
 
 
@@ -80,7 +81,7 @@ def read_record(path):
     """
     file = store.join(path, RECORD)
     if not store.exists(file):
-        unfinished = store.exists(store.join(path, "_work"))
+        unfinished = store.exists(store.join(path, WORK))
         what = "its fit has not finished; run it again" if unfinished else "make one with 'sparkneuro ridge fit'"
         raise FormatError(f"{path}: this is no encoding model ({RECORD} is missing): {what}.")
     try:
@@ -109,7 +110,7 @@ def read_scores(path, subject, blocks):
     Returns
     -------
     scores : dict of str to ndarray
-        voxel, alpha, loss and weighting; r and r2 where scans were held out. One value a target, by voxel.
+        voxel, alpha and loss; weighting where several were tried; r and r2 where scans were held out. One value a target.
     """
     parts = [read_columns(target_path(path, subject, block)) for block in sorted(blocks)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

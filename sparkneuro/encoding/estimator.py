@@ -56,5 +56,5 @@ class RidgeEncoder(Estimator, EncoderParams, DefaultParamsReadable, DefaultParam
         cores = int(spark.conf.get("spark.task.cpus", "1"))
         n_slots = max(1, spark.sparkContext.defaultParallelism // cores)
         progress = self.getOrDefault("progress") if self.isDefined("progress") else None
-        fit_encoder(table, blocks, settings, partial(run_or_raise, spark), n_slots, progress)
-        return self._copyValues(RidgeEncoderModel(path=settings.output))
+        record = fit_encoder(table, blocks, settings, partial(run_or_raise, spark), n_slots, progress)
+        return self._copyValues(RidgeEncoderModel(path=record["settings"]["output"]))

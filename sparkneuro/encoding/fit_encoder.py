@@ -23,14 +23,13 @@ from sparkneuro.encoding.build_design import build_design, describe_design
 from sparkneuro.encoding.choice import choose_one
 from sparkneuro.encoding.cohort import match_subjects
 from sparkneuro.encoding.design import open_rule
-from sparkneuro.encoding.encoder_record import write_record
+from sparkneuro.encoding.encoder_record import WORK, write_record
 from sparkneuro.encoding.ridge import coefficient_operator
 from sparkneuro.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions.voxels"
-WORK = "_work"
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,9 @@ def fit_encoder(table_path, blocks, settings, run, n_slots=1, progress=None):
         When settings make no sense, or the folder holds another model.
     """
     settings.check()
-    table = VoxelTable.open(table_path)
+    features = tuple(map(store.make_absolute, settings.features))
+    settings = replace(settings, features=features, output=store.make_absolute(settings.output))
+    table = VoxelTable.open(store.make_absolute(table_path))
     cohort = match_subjects(table, list(blocks), settings)
     for member in cohort:
         describe_design(member, settings)  # what cannot be had is said before anything is written

@@ -151,4 +151,6 @@ class LeaveOneOut(Criterion):
         sums["cross"][rows] += product @ self.shrinkage.T.astype(product.dtype)
 
     def _rows(self):
-        return [slice(start, start + ROWS_AT_ONCE) for start in range(0, self.decomposition.n_scans, ROWS_AT_ONCE)]
+        # As many as there are directions: what is summed up over them is then not the larger part of the work.
+        size = max(ROWS_AT_ONCE, self.decomposition.rank)
+        return [slice(start, start + size) for start in range(0, self.decomposition.n_scans, size)]

@@ -21,7 +21,7 @@ from sparkneuro.data import store
 from sparkneuro.data.target_block import read_columns, write_columns
 from sparkneuro.encoding.significance import FEWEST_SHIFTS, circular_shift_p, fdr
 from sparkneuro.errors import FormatError
-from sparkneuro.pipelines.ridge_score import WORK, compute_blocks, match_predictions, plan_blocks, read_pairs
+from sparkneuro.pipelines.comparison import WORK, compute_blocks, match_predictions, plan_blocks, read_pairs
 from sparkneuro.pipelines.score_maps import write_scores
 from sparkneuro.pipelines.settings import argument, option
 from sparkneuro.validation import check_number

@@ -89,6 +89,7 @@ def draw_slices(volume, mask, affine, label, colours="viridis", limits=None, out
     panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for panel in panels:
         panel.set_axis_off()
+    decimals = 0 if np.allclose(sizes[2], round(sizes[2])) else 1
     for panel, place in zip(panels, chosen, strict=False):
         window = (columns, rows, place)
         aspect = sizes[1] / sizes[0]
@@ -96,7 +97,7 @@ def draw_slices(volume, mask, affine, label, colours="viridis", limits=None, out
         image = panel.imshow(
             values[window].T, cmap=colours, vmin=low, vmax=high, origin="lower", aspect=aspect, interpolation="nearest"
         )
-        panel.set_title(f"z = {_height(turned, inside, place):.0f} mm".replace("-", "−"), fontsize=8, pad=2)
+        panel.set_title(f"z = {_height(turned, inside, place):.{decimals}f} mm".replace("-", "−"), fontsize=8, pad=2)
     for x, side in ((0.02, "L"), (0.98, "R")):
         panels[0].text(x, 0.02, side, transform=panels[0].transAxes, fontsize=8, ha="left" if side == "L" else "right")
     bar = figure.colorbar(image, ax=list(panels), shrink=0.9, pad=0.01, aspect=30, extend="both" if limits is None else "neither")

@@ -13,6 +13,7 @@ from sparkneuro.data.target_block import read_columns
 from sparkneuro.data.voxel_table import Run, VoxelTable, write_block
 from sparkneuro.encoding.significance import circular_shift_p, fdr
 from sparkneuro.errors import FormatError, SettingsError
+from sparkneuro.pipelines import comparison as comparison_module
 from sparkneuro.pipelines import ridge_null, ridge_score
 from sparkneuro.pipelines.ridge_null import Settings, count_shifts, explain_floor, needs_spark, standardize_run
 
@@ -69,7 +70,7 @@ def in_process(monkeypatch):
         called.extend(jobs)
         return [function(job) for job in jobs]
 
-    monkeypatch.setattr(ridge_score, "run_or_raise", call)
+    monkeypatch.setattr(comparison_module, "run_or_raise", call)
     return called
 
 
@@ -129,7 +130,7 @@ def test_independent_series_are_rarely_called_significant(tmp_path, in_process):
     write_table(tmp_path / "y.voxels", {subject: draw_ar1(N_VOXELS, 200 + n) for n, subject in enumerate(subjects)})
     comparison = ridge_null.check_inputs(settings_of(tmp_path))
     options = {"command": "ridge null", "min_shift": 10}
-    scores = ridge_score.compute_blocks(comparison, str(tmp_path / "out"), ridge_null.shift_block, options, None)
+    scores = comparison_module.compute_blocks(comparison, str(tmp_path / "out"), ridge_null.shift_block, options, None)
     p = np.concatenate([scores[subject]["p"] for subject in subjects])
     assert len(p) == 720 and 0.03 < np.mean(p <= 0.05) < 0.08 and 0.4 < np.mean(p <= 0.5) < 0.6
 

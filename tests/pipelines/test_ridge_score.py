@@ -13,8 +13,9 @@ from sparkneuro.data.nifti import write_volume
 from sparkneuro.data.target_block import read_columns
 from sparkneuro.data.voxel_table import write_block
 from sparkneuro.errors import FormatError, SettingsError
-from sparkneuro.pipelines import ridge_score
-from sparkneuro.pipelines.ridge_score import Settings, match_predictions, needs_spark
+from sparkneuro.pipelines import comparison, ridge_score
+from sparkneuro.pipelines.comparison import match_predictions
+from sparkneuro.pipelines.ridge_score import Settings, needs_spark
 
 SPEC = importlib.util.spec_from_file_location("encoding_tables", Path(__file__).parents[1] / "encoding" / "tables.py")
 tables = importlib.util.module_from_spec(SPEC)
@@ -50,7 +51,7 @@ def in_process(monkeypatch):
         called.extend(jobs)
         return tables.call_each(function, jobs)
 
-    monkeypatch.setattr(ridge_score, "run_or_raise", call)
+    monkeypatch.setattr(comparison, "run_or_raise", call)
     return called
 
 
