@@ -103,7 +103,7 @@ def make_table(spark, folder, sizes, lengths):
     from sparkneuro.data.spark import run_jobs
 
     path = folder / f"movie-{sizes['scans']}-{sizes['targets']}.voxels"
-    shape = (sizes["targets"], 1, 1)
+    shape = (64, 64, -(-sizes["targets"] // 4096))
     runs = tuple(_run(place, n, sizes["targets"], "01") for place, n in enumerate(lengths))
     affine = np.eye(4).tolist()
     table = VoxelTable(str(path), "native", affine, shape, runs, 4096, sizes["targets"], ("random",), "z-score")
@@ -114,7 +114,8 @@ def make_table(spark, folder, sizes, lengths):
     _, failures = run_jobs(spark, write_random_block, jobs)
     if failures:
         raise failures[0]
-    write_volume(str(path / "mask.nii.gz"), np.ones(shape, np.uint8), np.eye(4))
+    mask = (np.arange(np.prod(shape)) < sizes["targets"]).astype(np.uint8).reshape(shape)
+    write_volume(str(path / "mask.nii.gz"), mask, np.eye(4))
     table.save()
     return table
 

@@ -48,7 +48,9 @@ def read_targets(table, runs, block, order=None):
         stop = start + run.n_scans
         series[:, start:stop] = values if len(names) == len(voxel) else values[np.isin(names, voxel)]
         start = stop
-    if not np.isfinite(series.sum()):
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(series.sum())
+    if not finite:
         _refuse_non_finite(table, runs, voxel, series)
     if order is not None:
         series = series[:, order]
@@ -108,7 +110,8 @@ def read_columns(path, names=None):
 
 def _to_numpy(column):
     if pa.types.is_large_list(column.type):
-        return column.flatten().to_numpy().reshape(len(column), -1)
+        values = column.flatten().to_numpy()
+        return values.reshape(len(column), len(values) // max(len(column), 1))
     return column.to_numpy(zero_copy_only=False)
 
 

@@ -78,6 +78,8 @@ def predict_run(path, subject, block, run):
     """
     fitted = read_columns(coefficient_path(path, subject, block))
     X = _features(store.join(path, "designs", run["design"]), tuple(run["delays"]), tuple(map(_freeze, run["features"])))
+    if not len(fitted["voxel"]):
+        return fitted["voxel"], np.empty((0, len(X)), np.float32)
     return fitted["voxel"], fitted["coefficients"] @ X.T + fitted["intercept"][:, None]
 
 

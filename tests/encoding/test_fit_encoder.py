@@ -25,6 +25,7 @@ from sparkneuro.encoding.encoder_record import read_record, read_scores  # noqa:
 from sparkneuro.encoding.encoder_settings import EncoderSettings  # noqa: E402
 from sparkneuro.encoding.fit_encoder import fit_encoder  # noqa: E402
 from sparkneuro.encoding.folds import random_split  # noqa: E402
+from sparkneuro.encoding.predict import plan_prediction, predict_run  # noqa: E402
 from sparkneuro.encoding.ridge import fit_ridge  # noqa: E402
 from sparkneuro.errors import FormatError, SettingsError  # noqa: E402
 
@@ -285,6 +286,15 @@ def test_a_target_that_is_not_finite_is_named(tmp_path):
     write_block(planted.table.path, run, 1, voxel, series)
     with pytest.raises(FormatError, match=f"voxel {voxel[4]}, scan 11 of run sub-01_task-movie_run-2 is not finite"):
         fit(planted, tmp_path / "m.ridge", subjects=("01",))
+
+
+@pytest.mark.parametrize("per_target", [False, True])
+def test_a_block_without_targets_is_fitted_to_nothing(tmp_path, per_target):
+    planted = plant(tmp_path, missing=[(2, voxel) for voxel in range(17, 34)])
+    record = fit(planted, tmp_path / "m.ridge", subjects=("01",), alpha_per_target=per_target)
+    assert record["subjects"]["01"]["n_targets"] == 43
+    _, series = predict_run(str(tmp_path / "m.ridge"), "01", 1, plan_prediction(str(tmp_path / "m.ridge"))["01"][0])
+    assert series.shape == (0, 41)
 
 
 def test_one_run_needs_another_split_and_criterion(tmp_path):
