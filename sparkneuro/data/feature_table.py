@@ -135,6 +135,25 @@ class FeatureTable:
         wanted, some = " or ".join(dict.fromkeys(filter(None, keys))), ", ".join([*list(there)[:8], *["..."][:len(there) > 8]])
         raise FormatError(f"{self.path}: features of {wanted} are needed; there are {some}.")
 
+    def of_subject(self, subject):
+        """List the runs that a subject saw: its own, and those of everyone where it has none of its own.
+
+        Parameters
+        ----------
+        subject : str
+            Label.
+
+        Returns
+        -------
+        runs : tuple of FeatureRun
+            Sorted by key.
+        """
+        own = {(run.session, run.task, run.run) for run in self.runs if run.subject == subject}
+        return tuple(
+            run for run in self.runs
+            if run.subject == subject or (not run.subject and (run.session, run.task, run.run) not in own)
+        )  # fmt: skip
+
     def match(self, runs):
         """Look up the features of runs and compare the numbers of scans.
 

@@ -16,6 +16,7 @@ from sparkneuro.encoding.design import Design, open_rule
 from sparkneuro.encoding.ridge import prefers_gram
 from sparkneuro.encoding.scores import correlation, r2, score_sums
 from sparkneuro.encoding.symmetric_sum import SymmetricSum
+from sparkneuro.errors import FormatError
 
 BYTES_AT_ONCE = 256 << 20
 """Of the targets that are fitted together."""
@@ -179,6 +180,11 @@ def _fit_columns(job, design, Y, results, chosen):
         part = np.empty((len(better), len(results)), np.float32).T
         _apply(design, place, decomposition, Z, chosen["alpha"][better], part)
         results[:, better] = part
+    if not np.isfinite(best).all():
+        raise FormatError(
+            f"{job['table']}: no penalty has a finite loss for {np.count_nonzero(~np.isfinite(best))} targets of block"
+            f" {job['block']}; are their values too large for float32, or the alphas too small?"
+        )
 
 
 def _apply(design, place, decomposition, Z, alphas, out):

@@ -54,6 +54,9 @@ def build_design(member, settings):
     design, order = describe_design(member, settings)
     if store.exists(store.join(design.path, RECORD)) and Design.open(design.path).identity == design.identity:
         return Design.open(design.path)
+    if design.criterion == "kfold" and 1 < len(design.run_sizes) < design.n_folds:
+        log.warning("%d folds of %d training runs cut runs apart, and their halves know each other; take --folds %d.",
+                    design.n_folds, len(design.run_sizes), len(design.run_sizes))  # fmt: skip
     store.delete(design.path)
     sizes = [run.n_scans for run in member.runs]
     with tempfile.TemporaryDirectory(prefix="sparkneuro-features-") as folder:
@@ -101,6 +104,8 @@ def describe_design(member, settings):
     )  # fmt: skip
     n_choices = len(settings.alphas) * len(gammas)
     criterion = choose_criterion(settings.criterion or "leave_one_run_out", _slices(run_sizes), n_choices)
+    if criterion == "kfold" and settings.n_folds > n_train:
+        raise SettingsError(f"n_folds must be at most the number of training scans, {n_train}; got {settings.n_folds}.")
     made_from = {
         name: value for name, value in asdict(settings).items() if name not in ("output", "predictions", "alpha_per_target")
     }  # fmt: skip
@@ -132,12 +137,17 @@ def _gather_features(folder, member, design, settings, order):
     """All runs' features in one file, z-scored over the training scans where that is wanted."""
     n_features = design.n_features // len(settings.delays)
     X = create_array(f"{folder}/X.npy", (member.n_scans, n_features), np.float32)
+    first = np.zeros(n_features)
+    if settings.standardize:  # about the first scan, so that float64 features far from zero keep their digits in float32
+        first = np.concatenate([read_features(space[0], 0, 1, np.float64)[0] for space in member.features])
     start = 0
     for place, run in enumerate(member.runs):
         column = 0
         for space in member.features:
             width = space[place].n_features
-            X[start : start + run.n_scans, column : column + width] = read_features(space[place])
+            features = read_features(space[place], dtype=np.float64)
+            features -= first[column : column + width]
+            X[start : start + run.n_scans, column : column + width] = features
             column += width
         start += run.n_scans
     train = slice(0, design.n_train) if order is None else order[: design.n_train]
@@ -152,7 +162,7 @@ def _gather_features(folder, member, design, settings, order):
     scale[constant] = 1.0
     for rows in _chunks(len(X)):
         X[rows] = ((X[rows] - mean) / scale).astype(np.float32)
-    return X, mean, scale
+    return X, mean + first, scale
 
 
 def _moments(X, train):

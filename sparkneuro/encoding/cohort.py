@@ -118,4 +118,4 @@ def _choose_held_out(subject, runs, settings):
         raise SettingsError(f"test_runs must be runs of subject {subject} ({', '.join(names)}); got {', '.join(unknown)}.")
     if set(names) <= set(settings.test_runs):
         raise SettingsError(f"test_runs must leave a run to train on; all {len(names)} runs of subject {subject} are named.")
-    return list(settings.test_runs)
+    return [name for name in names if name in settings.test_runs]  # each once, however often it is named

@@ -1,6 +1,7 @@
 """The record of a fitted encoding model: what it was made from, which penalties it has, how well it predicts."""
 
 import json
+import math
 from dataclasses import asdict
 
 import numpy as np
@@ -49,9 +50,10 @@ def write_record(table, cohort, blocks, designs, choices, settings):
             "n_train": design.n_train,
             "n_test": design.n_test,
             "n_features": design.n_features,
+            "n_features_of_spaces": [space[0].n_features for space in member.features],
             "criterion": design.criterion,
             "alpha": choice.alpha,
-            "losses": [[None if loss != loss else loss for loss in curve] for curve in choice.losses],
+            "losses": [[loss if math.isfinite(loss) else None for loss in curve] for curve in choice.losses],
             "gammas": [list(gamma) for gamma in design.gammas],
             "blocks": blocks[member.subject],
             **_summarise(read_scores(settings.output, member.subject, blocks[member.subject])),
@@ -88,8 +90,9 @@ def read_record(path):
         record = json.loads(store.read_bytes(file))
         if record["format"] > FORMAT:
             raise FormatError(f"{path}: this model has format {record['format']}; this sparkneuro reads up to {FORMAT}.")
+        record["settings"]["features"], record["subjects"].items()  # a record without them is damaged
         return record
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"{path}: {RECORD} is damaged ({error!r}); fit the model again.") from error

@@ -10,19 +10,20 @@ Every step leaves files, and what is there is not made again: an interrupted fit
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sparkneuro.data import store
 from sparkneuro.data.array_file import open_array, write_array
 from sparkneuro.data.task_progress import show_progress
-from sparkneuro.data.voxel_table import MASK, METADATA, VoxelTable
-from sparkneuro.encoding.block_tasks import fit_block, sum_targets, sums_gram, target_path
+from sparkneuro.data.voxel_table import MASK, VoxelTable
+from sparkneuro.encoding.block_tasks import coefficient_path, fit_block, sum_targets, sums_gram, target_path
 from sparkneuro.encoding.build_design import build_design, describe_design
 from sparkneuro.encoding.choice import choose_one
 from sparkneuro.encoding.cohort import match_subjects
 from sparkneuro.encoding.design import open_rule
+from sparkneuro.encoding.encoder_folder import check_folder, claim_folder
 from sparkneuro.encoding.encoder_record import WORK, write_record
 from sparkneuro.encoding.ridge import coefficient_operator
 from sparkneuro.errors import SettingsError
@@ -88,34 +89,17 @@ def fit_encoder(table_path, blocks, settings, run, n_slots=1, progress=None):
     cohort = match_subjects(table, list(blocks), settings)
     for member in cohort:
         describe_design(member, settings)  # what cannot be had is said before anything is written
-    _claim(settings, table, blocks, cohort)
-    designs = {}
-    for member in cohort:
-        if member.stimulus not in designs:
-            designs[member.stimulus] = build_design(member, settings)
-    choices = _choose(table, cohort, blocks, designs, settings, run, n_slots, progress)
-    _fit(table, cohort, blocks, designs, choices, settings, run, progress)
-    if settings.predictions and settings.split == "runs":
-        _finish_predictions(table, cohort, settings, blocks)
-    return write_record(table, cohort, blocks, designs, choices, settings)
-
-
-def _claim(settings, table, blocks, cohort):
-    """Say what the folder will hold, and refuse one that holds something else."""
-    path = store.join(settings.output, WORK, "recipe.json")
-    content = hashlib.sha256(store.read_bytes(store.join(table.path, METADATA))).hexdigest()[:16]
-    stimuli = {member.subject: member.stimulus for member in cohort}
-    recipe = {**asdict(settings), "table": table.path, "rows of the table": content, "values of the features": stimuli}
-    recipe = json.loads(json.dumps({**recipe, "blocks": blocks}))
-    if store.exists(path):
-        before = json.loads(store.read_bytes(path))
-        differences = ", ".join(name for name, value in recipe.items() if before.get(name) != value)
-        if differences:
-            raise SettingsError(f"{settings.output} holds a fit with other {differences}; delete it or choose another folder.")
-    elif store.list_files(settings.output, recursive=True):
-        raise SettingsError(f"{settings.output}: this folder holds something else than an encoding model; choose another.")
-    store.delete_unfinished(settings.output)
-    store.write_bytes(path, json.dumps(recipe, indent=1).encode())
+    recipe = check_folder(settings, table, blocks, cohort)
+    with claim_folder(settings.output, recipe):
+        designs = {}
+        for member in cohort:
+            if member.stimulus not in designs:
+                designs[member.stimulus] = build_design(member, settings)
+        choices = _choose(table, cohort, blocks, designs, settings, run, n_slots, progress)
+        _fit(table, cohort, blocks, designs, choices, settings, run, progress)
+        if settings.predictions and settings.split == "runs":
+            _finish_predictions(table, cohort, settings, blocks)
+        return write_record(table, cohort, blocks, designs, choices, settings)
 
 
 def _choose(table, cohort, blocks, designs, settings, run, n_slots, progress):
@@ -139,7 +123,14 @@ def _choose(table, cohort, blocks, designs, settings, run, n_slots, progress):
     for member in {owner.subject: owner for owner in owners}.values():
         folders = [job["output"] for job, owner in zip(jobs, owners, strict=True) if owner.subject == member.subject]
         choices[member.subject] = _choose_for(designs[member.stimulus], folders)
+        _warn_at_edge(member.subject, choices[member.subject].alpha, settings.alphas)
     return choices
+
+
+def _warn_at_edge(subject, alpha, alphas):
+    if len(alphas) > 1 and alpha in (alphas[0], alphas[-1]):
+        which, beyond = ("smallest", "smaller") if alpha == alphas[0] else ("largest", "larger")
+        log.warning("sub-%s: the %s penalty, %g, is the best of those given: try %s ones too.", subject, which, alpha, beyond)
 
 
 def _sum_jobs(table, member, design, blocks, settings, n_slots):
@@ -169,6 +160,11 @@ def _choose_for(design, folders):
         index, curve = choose_one(rule, sums, design.search)
         losses.append(curve.tolist())
         best = min(best, (curve[index], place, index))
+    if best[0] == np.inf:
+        raise SettingsError(
+            f"alphas must have one large enough for {design.criterion} in float32; the losses of all of them"
+            f" ({design.alphas[0]:g} to {design.alphas[-1]:g}) drown in rounding: add larger ones, or rescale the targets."
+        )
     return Choice(best[1], design.alphas[best[2]], losses)
 
 
@@ -193,13 +189,19 @@ def _fit(table, cohort, blocks, designs, choices, settings, run, progress):
                 "design": design.path, "output": settings.output, "place": choice.place, "alpha": choice.alpha,
                 "operator": operator, "predictions": predictions if member.n_test_runs else None,
             })  # fmt: skip
-    there = set(_finished_targets(settings))
-    missing = [job for job in jobs if target_path(settings.output, _subject(table, job), job["block"]) not in there]
+    missing = [job for job in jobs if not _is_done(job, _subject(table, job), settings)]
     if len(missing) < len(jobs):
         log.warning("%d of %d blocks are there already.", len(jobs) - len(missing), len(jobs))
     with show_progress("fit", sizes, lambda: _finished_targets(settings), "blocks", progress):
         if missing:
             run(fit_block, missing)
+
+
+def _is_done(job, subject, settings):
+    paths = [target_path(settings.output, subject, job["block"])]
+    if settings.coefficients:
+        paths.append(coefficient_path(settings.output, subject, job["block"]))
+    return all(map(store.exists, paths))
 
 
 def _subject(table, job):

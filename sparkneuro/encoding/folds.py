@@ -81,7 +81,7 @@ def choose_test_runs(runs, fraction=0.1, seed=0):
     if len(set(runs)) < len(runs):
         raise SettingsError(f"every run must have a name of its own; got {', '.join(map(str, runs))}.")
     if len(runs) < 2:
-        remedy = 'name others with --test-runs, or take split="random", which reproduces the paper but leaks'
+        remedy = "fit without one (split none, criterion loo), or on random scans (split random), which leaks"
         raise SettingsError(f"a test on held-out runs needs at least 2 runs; got {len(runs)}: {remedy}.")
     drawn = np.random.default_rng(seed).choice(len(runs), _count_test(len(runs), fraction), replace=False)
     return [runs[i] for i in sorted(drawn)]

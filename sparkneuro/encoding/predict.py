@@ -47,10 +47,10 @@ def plan_prediction(path, features=(), runs=None):
     members = {}
     for subject, facts in record["subjects"].items():
         n_features = facts["n_features"] // len(settings["delays"])
-        if (width := sum(space.n_features for space in spaces)) != n_features:
-            raise FormatError(f"features must have {n_features} columns, as the model has; got {width}.")
-        wanted = spaces[0].runs if runs is None else runs.get(subject, ())
-        mine = [run for run in wanted if run.subject in ("", subject)]
+        widths, expected = [space.n_features for space in spaces], facts.get("n_features_of_spaces", [n_features])
+        if widths != expected and (len(expected) == len(widths) or sum(widths) != n_features):
+            raise FormatError(f"features must have {expected} columns, table by table as in the fit; got {widths}.")
+        mine = spaces[0].of_subject(subject) if runs is None else runs.get(subject, ())
         members[subject] = [_describe(run, spaces, settings, facts) for run in mine]
     return members
 
@@ -77,7 +77,9 @@ def predict_run(path, subject, block, run):
         In the unit of the targets.
     """
     fitted = read_columns(coefficient_path(path, subject, block))
-    X = _features(store.join(path, "designs", run["design"]), tuple(run["delays"]), tuple(map(_freeze, run["features"])))
+    design, features = store.join(path, "designs", run["design"]), tuple(map(_freeze, run["features"]))
+    files = [store.join(design, "feature_scale.npy"), *(feature["path"] for feature in run["features"])]
+    X = _features(design, tuple(run["delays"]), features, tuple(map(store.stat, files)))
     if not len(fitted["voxel"]):
         return fitted["voxel"], np.empty((0, len(X)), np.float32)
     return fitted["voxel"], fitted["coefficients"] @ X.T + fitted["intercept"][:, None]
@@ -97,8 +99,8 @@ def _freeze(feature):
 
 
 @lru_cache(maxsize=4)
-def _features(design, delays, features):
-    """A run's features as the model takes them; kept for the next block of this process."""
-    X = np.concatenate([read_features(FeatureRun(**dict(feature))) for feature in features], axis=1)
+def _features(design, delays, features, changed):
+    """A run's features as the model takes them; kept for the next block of this process, until a file has `changed`."""
+    X = np.concatenate([read_features(FeatureRun(**dict(feature)), dtype=np.float64) for feature in features], axis=1)
     mean, scale = (np.asarray(open_array(store.join(design, f"feature_{name}.npy"))) for name in ("mean", "scale"))
     return delay_features(((X - mean) / scale).astype(np.float32), delays)

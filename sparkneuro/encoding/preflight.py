@@ -26,6 +26,8 @@ class Workload:
     ----------
     n_train, n_test, n_features : int
         Of one design, delays included.
+    n_runs : int
+        Training runs of it.
     n_undelayed : int
         Features before delays.
     n_targets : int
@@ -53,6 +55,7 @@ class Workload:
     n_train: int
     n_test: int
     n_features: int
+    n_runs: int
     n_undelayed: int
     n_targets: int
     n_subjects: int
@@ -214,7 +217,33 @@ def _target_flops(work):
 def _driver_bytes(work):
     size = work.n_train if work.kernel else work.n_features
     # The Gram matrix, three times as much for its eigendecomposition; then singular vectors of the other side in float32.
-    return 8 * 4 * size**2 + 4 * work.n_features * work.rank + (8 * 2 * work.n_train**2 if work.by_gram else 0)
+    decomposing = 8 * 4 * size**2 + 4 * work.n_features * work.rank
+    if work.n_gammas > 1:
+        decomposing += 8 * 2 * size**2  # the Gram matrix that is scaled for each weighting
+    if work.criterion == "kfold":
+        decomposing += _fold_bytes(work)
+    # Sums of one weighting twice, as total and as what is added to it.
+    return max(decomposing, 2 * _sum_bytes(work) / (1 if work.by_gram else work.n_gammas))
+
+
+def _fold_bytes(work):
+    """Of what k-fold keeps for one weighting: the features, their V, and bases and projectors of the folds."""
+    n, p, k = work.n_train, work.n_features, work.rank
+    return 4 * (n * p + p * k + n * (k + 1) + work.n_folds * k * min(p + 1, n))
+
+
+def _sum_bytes(work):
+    """Of the sums from which one penalty for all targets is chosen."""
+    n, k = work.n_train, work.rank
+    if work.alpha_per_target or work.criterion == "none":
+        return 0
+    if work.by_gram:
+        return 8 * n**2
+    each = {
+        "loo": k * k + n * (work.n_alphas + 1), "gcv": k * k, "kfold": work.n_folds * k * k,
+        "leave_one_run_out": k * k + n * k + n**2 / max(work.n_runs, 1),
+    }  # fmt: skip
+    return 8 * work.n_gammas * each[work.criterion]
 
 
 def _task_bytes(work):
@@ -224,17 +253,15 @@ def _task_bytes(work):
     together = min(columns, max(1, (256 << 20) // (4 * n_scans)))
     # The block twice while it is read, its results, and what is projected at a time, with copies of both for the search.
     block = 4 * columns * (2 * n_scans + n_results) + 4 * together * 3 * (work.rank + work.n_train)
-    sums = 0
-    if not work.alpha_per_target and work.criterion != "none":
-        sums = 12 * work.n_train**2 if work.by_gram else work.n_gammas * (12 * work.rank**2 + 8 * work.n_train * work.n_alphas)
-        if work.criterion == "leave_one_run_out" and not work.by_gram:
-            sums += work.n_gammas * 8 * work.n_train * work.rank
+    # The sums, and one product in float32 before it is added.
+    sums = _sum_bytes(work) + 4 * (work.n_train**2 if work.by_gram else work.rank**2)
     return 300e6 + max(block, 8 * columns * n_scans + sums)
 
 
 def _shared_bytes(work):
     n_results = work.n_test + (work.n_features if work.coefficients else 0)
-    return 4 * work.n_designs * work.n_gammas * work.rank * (work.n_train + n_results)
+    folds = work.n_designs * work.n_gammas * _fold_bytes(work) if work.criterion == "kfold" else 0
+    return 4 * work.n_designs * work.n_gammas * work.rank * (work.n_train + n_results) + folds
 
 
 def _disk_bytes(work):
@@ -242,8 +269,7 @@ def _disk_bytes(work):
     kept = 4 * work.n_targets * ((work.n_features if work.coefficients else 0) + (work.n_test if work.predictions else 0) + 10)
     sums = 0
     if not work.alpha_per_target and work.criterion != "none":
-        each = 8 * work.n_train**2 if work.by_gram else work.n_gammas * 8 * (work.rank**2 + work.n_train * work.n_alphas)
-        sums = work.n_subjects * work.n_slots * each + work.n_subjects * 4 * n_results * work.n_train
+        sums = work.n_subjects * work.n_slots * _sum_bytes(work) + work.n_subjects * 4 * n_results * work.n_train
     return kept + _shared_bytes(work) + sums + 4 * (work.n_train + work.n_test) * work.n_undelayed
 
 

@@ -99,7 +99,7 @@ def prepare(settings, n_slots, task_cores=1):
     designs = {member.stimulus: describe_design(member, asked)[0] for member in cohort}
     largest = max(designs.values(), key=lambda design: design.n_train)
     work = Workload(
-        largest.n_train, largest.n_test, largest.n_features, largest.n_features // len(asked.delays),
+        largest.n_train, largest.n_test, largest.n_features, len(largest.run_sizes), largest.n_features // len(asked.delays),
         table.n_voxels * len(cohort), len(cohort), len(designs), table.block_size, len(asked.alphas), len(largest.gammas),
         largest.criterion, asked.alpha_per_target, asked.search, asked.n_folds, asked.coefficients, asked.predictions,
         n_slots, task_cores,
@@ -177,7 +177,8 @@ def summarise(record, seconds):
     summary = {"model": record["settings"]["output"]}
     for subject, facts in record["subjects"].items():
         alpha = "one a voxel" if facts["alpha"] is None else f"{facts['alpha']:g}"
-        r = f", held-out r {facts['r']['mean']:.3f} in the mean, {facts['r']['max']:.3f} at most" if "r" in facts else ""
+        runs = " ".join(facts["test_runs"]) or "random scans"
+        r = f", r {facts['r']['mean']:.3f} in the mean, {facts['r']['max']:.3f} at most on {runs}" if "r" in facts else ""
         summary[f"sub-{subject}"] = f"{facts['n_targets']:,} voxels, alpha {alpha}{r}"
     return {**summary, "time": f"{seconds:.1f} s"}
 

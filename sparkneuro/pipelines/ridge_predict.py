@@ -4,12 +4,15 @@ The features are z-scored and delayed as they were in the fit; predictions are i
 between machines.
 """
 
+import logging
 from dataclasses import dataclass, replace
 
 from sparkneuro.data.feature_table import FeatureTable
 from sparkneuro.data.voxel_table import Run, VoxelTable
 from sparkneuro.encoding.encoder_record import read_record
 from sparkneuro.pipelines.settings import argument, option
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,17 @@ def run(settings, spark):
     runs = [
         _as_run(run, subject, record["subjects"][subject]["n_targets"], table)
         for subject in members
-        for run in spaces[0].runs
-        if run.subject in ("", subject)
+        for run in spaces[0].of_subject(subject)
     ]
     like = replace(table, runs=tuple(sorted(runs, key=lambda run: run.key)))
     blocks = read_target_blocks(spark, table.path, tuple(members))
     rows = blocks.select("subject", "block").mapInArrow(bind_prediction(settings.model, members), PREDICTED)
     step = f"prediction by {settings.model}"
     made = write_voxel_table(rows, settings.output, like=like, column="prediction", units=table.units, step=step)
+    seen = {key for facts in record["subjects"].values() for key in facts["training_runs"]}
+    if not settings.features and (n_seen := sum(run.key in seen for run in made.runs)):
+        log.warning("%d of %d runs are those the model was trained on: a score of them says nothing about its predictions;"
+                    " 'sparkneuro ridge score MODEL TABLE' scores the held-out runs.", n_seen, len(made.runs))  # fmt: skip
     return {"predictions": made.path, "runs": len(made.runs), "voxels of a run": f"{made.runs[0].n_voxels:,}"}
 
 

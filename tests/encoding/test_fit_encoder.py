@@ -15,7 +15,7 @@ from tables import call_each, plant  # noqa: E402
 from sparkneuro.data import store  # noqa: E402
 from sparkneuro.data.feature_table import write_features  # noqa: E402
 from sparkneuro.data.target_block import read_columns  # noqa: E402
-from sparkneuro.data.voxel_table import VoxelTable  # noqa: E402
+from sparkneuro.data.voxel_table import VoxelTable, write_block  # noqa: E402
 from sparkneuro.encoding import block_tasks, ridge  # noqa: E402
 from sparkneuro.encoding import fit_encoder as fitting
 from sparkneuro.encoding.banded import sample_gammas  # noqa: E402
@@ -278,8 +278,6 @@ def test_features_of_other_runs_are_refused(planted, tmp_path):
 def test_a_target_that_is_not_finite_is_named(tmp_path):
     planted = plant(tmp_path)
     run = planted.table.find_run("sub-01_task-movie_run-2")
-    from sparkneuro.data.voxel_table import write_block
-
     voxel, series = planted.table.read_block(run, 1)
     series = series.copy()
     series[4, 11] = np.nan
@@ -314,6 +312,115 @@ def test_a_model_without_coefficients_keeps_scores_and_predictions(planted, tmp_
     for subject in SUBJECTS:
         a, b = (read_scores(record["settings"]["output"], subject, range(4)) for record in (with_them, without))
         np.testing.assert_allclose(a["r"], b["r"], atol=1e-5)
+
+
+def test_a_second_fit_in_the_same_folder_is_refused_while_the_first_is_at_work(planted, tmp_path, monkeypatch):
+    def starts_another(job):
+        with pytest.raises(SettingsError, match="another fit is at work in this folder"):
+            fit(planted, tmp_path / "m.ridge", subjects=("01",))
+        return fit_block(job)
+
+    monkeypatch.setattr(fitting, "fit_block", starts_another)
+    assert fit(planted, tmp_path / "m.ridge", subjects=("01",))["subjects"]["01"]["r"]["mean"] > 0.5
+
+
+def test_a_run_that_is_named_twice_is_held_out_once(planted, tmp_path):
+    record = fit(planted, tmp_path / "m.ridge", test_runs=("task-movie_run-4", "task-movie_run-4"))
+    assert record["subjects"]["01"]["test_runs"] == ["sub-01_task-movie_run-4"]
+
+
+def write_shifted(planted, folder, shift, dtype):
+    for place, rows in enumerate(planted.runs):
+        run = planted.table.find_run(f"sub-01_task-movie_run-{place + 1}")
+        write_features(str(folder), replace(run, subject=""), (planted.X[rows].astype(np.float64) + shift).astype(dtype))
+    return str(folder)
+
+
+def test_features_far_from_zero_lose_no_digits(planted, tmp_path):
+    far = write_shifted(planted, tmp_path / "far.features", 1e8, np.float64)
+    near = fit(planted, tmp_path / "m.ridge", subjects=("01",))["subjects"]["01"]["r"]["mean"]
+    assert fit(planted, tmp_path / "n.ridge", subjects=("01",), features=(far,))["subjects"]["01"]["r"]["mean"] == pytest.approx(
+        near, abs=1e-4
+    )  # fmt: skip
+
+
+def test_what_was_refused_is_taken_when_it_is_mended(planted, tmp_path):
+    broken = write_shifted(planted, tmp_path / "x.features", 0, np.float32)
+    np.save(f"{broken}/task-movie_run-2.npy", np.full((37, 7), np.nan, np.float32))
+    with pytest.raises(FormatError, match="NaN"):
+        fit(planted, tmp_path / "m.ridge", features=(broken,))
+    write_shifted(planted, tmp_path / "x.features", 0, np.float32)
+    assert fit(planted, tmp_path / "m.ridge", features=(broken,))["subjects"]["01"]["n_targets"] == 59
+
+
+@pytest.mark.parametrize("content", ["[", "[]", "null"])
+def test_a_damaged_recipe_is_one_sentence(planted, tmp_path, content):
+    fit(planted, tmp_path / "m.ridge", subjects=("01",))
+    (tmp_path / "m.ridge/_work/recipe.json").write_text(content)
+    with pytest.raises(FormatError, match="this file is damaged .*; delete the model's folder and fit again"):
+        fit(planted, tmp_path / "m.ridge", subjects=("01",))
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '{"format": "x"}', '{"format": 1}', '{"format": 99, "subjects": {}}'])
+def test_a_damaged_record_is_one_sentence(planted, tmp_path, content):
+    fit(planted, tmp_path / "m.ridge", subjects=("01",))
+    (tmp_path / "m.ridge/encoder.json").write_text(content)
+    with pytest.raises(FormatError, match="is damaged|this model has format 99"):
+        read_record(str(tmp_path / "m.ridge"))
+
+
+def test_a_block_whose_coefficients_were_lost_is_fitted_again(planted, tmp_path):
+    fit(planted, tmp_path / "m.ridge", subjects=("01",))
+    path = Path(coefficient_path(str(tmp_path / "m.ridge"), "01", 2))
+    path.unlink()
+    fit(planted, tmp_path / "m.ridge", subjects=("01",))
+    assert path.exists()
+
+
+def test_targets_too_large_for_float32_are_refused(tmp_path):
+    planted = plant(tmp_path)
+    for place in range(4):
+        run = planted.table.find_run(f"sub-01_task-movie_run-{place + 1}")
+        voxel, series = planted.table.read_block(run, 0)
+        write_block(planted.table.path, run, 0, voxel, series * np.float32(1e30))
+    with pytest.raises(SettingsError, match="drown in rounding|finite"), np.errstate(all="ignore"):
+        fit(planted, tmp_path / "m.ridge", subjects=("01",))
+    with pytest.raises(FormatError, match="no penalty has a finite loss for 17 targets of block 0"), np.errstate(all="ignore"):
+        fit(planted, tmp_path / "n.ridge", subjects=("01",), alpha_per_target=True, criterion="loo")
+
+
+def test_folds_that_cut_runs_apart_are_said_to(planted, tmp_path, caplog):
+    fit(planted, tmp_path / "m.ridge", subjects=("01",), criterion="kfold", n_folds=5)
+    assert "5 folds of 3 training runs cut runs apart" in caplog.text
+    with pytest.raises(SettingsError, match="n_folds must be at most the number of training scans"):
+        fit(planted, tmp_path / "n.ridge", subjects=("01",), criterion="kfold", n_folds=5000)
+
+
+def test_feature_tables_in_another_order_are_refused_for_prediction(planted, tmp_path):
+    for place, rows in enumerate(planted.runs):
+        run = planted.table.find_run(f"sub-01_task-movie_run-{place + 1}")
+        write_features(str(tmp_path / "few.features"), replace(run, subject=""), planted.X[rows, :3])
+    tables = (planted.features, str(tmp_path / "few.features"))
+    fit(planted, tmp_path / "m.ridge", subjects=("01",), features=tables)
+    assert len(plan_prediction(str(tmp_path / "m.ridge"), tables)["01"]) == 4
+    with pytest.raises(FormatError, match=r"\[7, 3\] columns, table by table as in the fit; got \[3, 7\]"):
+        plan_prediction(str(tmp_path / "m.ridge"), tables[::-1])
+
+
+def test_features_that_were_written_again_are_read_again(planted, tmp_path):
+    features = write_shifted(planted, tmp_path / "x.features", 0, np.float32)
+    fit(planted, tmp_path / "m.ridge", subjects=("01",), features=(features,), standardize=False)
+    (run, *_) = plan_prediction(str(tmp_path / "m.ridge"))["01"]
+    _, before = predict_run(str(tmp_path / "m.ridge"), "01", 0, run)
+    write_shifted(planted, tmp_path / "x.features", 1, np.float32)
+    _, after = predict_run(str(tmp_path / "m.ridge"), "01", 0, run)
+    assert np.abs(after - before).max() > 0.01
+
+
+@pytest.mark.parametrize(("alphas", "words"), [((1e4, 1e5), "smallest penalty, 10000"), ((1e-3, 1e-2), "largest penalty, 0.01")])
+def test_a_best_penalty_at_the_edge_of_those_given_is_said(planted, tmp_path, caplog, alphas, words):
+    fit(planted, tmp_path / "m.ridge", alphas=alphas, subjects=("01",))
+    assert f"sub-01: the {words}, is the best of those given" in caplog.text
 
 
 def test_the_record_is_plain_json(planted, tmp_path):

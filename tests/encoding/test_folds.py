@@ -50,7 +50,7 @@ def test_the_seed_decides_which_runs_are_drawn():
 
 
 def test_one_run_cannot_be_held_out():
-    with pytest.raises(SettingsError, match='at least 2 runs; got 1: name others with --test-runs, or take split="random"'):
+    with pytest.raises(SettingsError, match="at least 2 runs; got 1: fit without one"):
         choose_test_runs(["run-1"])
     with pytest.raises(SettingsError, match="a name of its own; got run-1, run-1"):
         choose_test_runs(["run-1", "run-1"])

@@ -8,9 +8,9 @@ from sparkneuro.encoding.preflight import Workload, plan_fit
 from sparkneuro.errors import SettingsError
 
 THESIS = Workload(
-    n_train=69_202, n_test=0, n_features=16_384, n_undelayed=4096, n_targets=264_805, n_subjects=1, n_designs=1, block_size=4096,
-    n_alphas=11, n_gammas=1, criterion="loo", alpha_per_target=False, search="climb", n_folds=5, coefficients=True,
-    predictions=False, n_slots=2, task_cores=1,
+    n_train=69_202, n_test=0, n_features=16_384, n_runs=166, n_undelayed=4096, n_targets=264_805, n_subjects=1, n_designs=1,
+    block_size=4096, n_alphas=11, n_gammas=1, criterion="loo", alpha_per_target=False, search="climb", n_folds=5,
+    coefficients=True, predictions=False, n_slots=2, task_cores=1,
 )  # fmt: skip
 GB = 1e9
 

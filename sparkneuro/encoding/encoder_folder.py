@@ -1,0 +1,120 @@
+"""A model's folder while it is made: one fit at a time, and always the same one."""
+
+import fcntl
+import hashlib
+import json
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from sparkneuro.data import store
+from sparkneuro.data.voxel_table import METADATA
+from sparkneuro.encoding.encoder_record import WORK
+from sparkneuro.errors import FormatError, SettingsError, StorageError
+
+RECIPE, LOCK = f"{WORK}/recipe.json", f"{WORK}/lock"
+
+
+def check_folder(settings, table, blocks, cohort):
+    """Work out what a folder will hold, and refuse one that holds something else.
+
+    Parameters
+    ----------
+    settings : EncoderSettings
+        The settings; their ``output`` is the folder.
+    table : VoxelTable
+        The targets.
+    blocks : dict of str to list of int
+        Blocks of each subject.
+    cohort : list of SubjectRuns
+        Who is fitted on which runs.
+
+    Returns
+    -------
+    recipe : dict
+        What the fit follows from; fit for JSON.
+
+    Raises
+    ------
+    SettingsError
+        When the folder holds another fit, or something else.
+    FormatError
+        When its recipe is damaged.
+    """
+    path = store.join(settings.output, RECIPE)
+    content = hashlib.sha256(store.read_bytes(store.join(table.path, METADATA))).hexdigest()[:16]
+    stimuli = {member.subject: member.stimulus for member in cohort}
+    changed = store.stat(store.join(table.path, METADATA))[1]
+    rows = [content, changed]  # a table of predictions or hidden features that is made again may have equal metadata
+    recipe = {**asdict(settings), "table": table.path, "rows of the table": rows, "values of the features": stimuli}
+    recipe = json.loads(json.dumps({**recipe, "blocks": blocks}))
+    if store.exists(path):
+        before = _read_recipe(path)
+        differences = ", ".join(name for name, value in recipe.items() if before.get(name) != value)
+        made = set(store.list_files(settings.output, recursive=True)) - {LOCK, RECIPE}
+        # A fit that was refused at its first step has made nothing, and what was wrong may be mended now.
+        if differences and made:
+            raise SettingsError(f"{settings.output} holds a fit with other {differences}; delete it or choose another folder.")
+    elif set(store.list_files(settings.output, recursive=True)) - {LOCK}:
+        raise SettingsError(f"{settings.output}: this folder holds something else than an encoding model; choose another.")
+    return recipe
+
+
+@contextmanager
+def claim_folder(output, recipe):
+    """Keep every other fit out of a folder, and write down what it will hold.
+
+    Two fits would delete each other's half-written files. The lock ends with the process, however that ends; there is none on
+    filesystems that are not local.
+
+    Parameters
+    ----------
+    output : str
+        Path or URI of the folder.
+    recipe : dict
+        Of `check_folder`.
+
+    Yields
+    ------
+    nothing : None
+        While the folder is this fit's.
+
+    Raises
+    ------
+    SettingsError
+        When another fit is at work there.
+    StorageError
+        When the folder cannot be written.
+    """
+    filesystem, inner = store.locate(output)
+    if filesystem.type_name != "local":
+        _write_recipe(output, recipe)
+        yield
+        return
+    lock = Path(inner, LOCK)
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = open(lock, "w")
+    except OSError as error:
+        raise StorageError(f"{output}: could not be written: {error.strerror}.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(f"{output}: another fit is at work in this folder; wait for it, or choose another.") from None
+        _write_recipe(output, recipe)
+        yield
+
+
+def _write_recipe(output, recipe):
+    store.delete_unfinished(output)
+    store.write_bytes(store.join(output, RECIPE), json.dumps(recipe, indent=1).encode())
+
+
+def _read_recipe(path):
+    try:
+        recipe = json.loads(store.read_bytes(path))
+        recipe.get("table")
+        return recipe
+    except (ValueError, AttributeError) as error:
+        raise FormatError(f"{path}: this file is damaged ({error}); delete the model's folder and fit again.") from error
