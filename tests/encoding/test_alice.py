@@ -10,6 +10,7 @@ from sparkneuro.encoding.significance import circular_shift_null
 REGIONS = ("LATL", "RATL", "LPTL", "LIPL", "LPreM", "LIFG")
 N_SCANS, T_R, CUTOFF = 362, 2.0, 128.0
 HALVES = (slice(0, 181), slice(181, 362))
+pytestmark = pytest.mark.processes  # takes seconds
 ALPHAS = np.logspace(-1, 5, 13)
 UNUSABLE = ("s33",)  # constant
 

@@ -14,6 +14,7 @@ from sparkneuro.encoding.ridge import fit_ridge
 from sparkneuro.encoding.scores import correlation, score_sums
 from sparkneuro.encoding.significance import circular_shift_p
 
+pytestmark = pytest.mark.processes  # takes seconds
 ALPHAS = np.logspace(0, 5, 11)
 T_R = 1.5
 N_RUNS, N_SCANS, N_FEATURES, N_TARGETS = 6, 210, 9, 140
