@@ -150,8 +150,8 @@ def measure(X, Y, n_rounds):
 def compare_in_float64(X, Y, fits):
     """The same answers as scikit-learn's when both compute in float64; not timed.
 
-    Penalties of all targets are those of the timed fits, where scikit-learn computes in float64 anyway. Its coefficients come back
-    in the type of the data, so these are compared for some targets that are given in float64.
+    Penalties of all targets are those of the timed fits, where scikit-learn computes in float64 anyway. Its coefficients come
+    back in the type of the data, so these are compared for some targets that are given in float64.
     """
     X, Y = X.astype(np.float64), Y.astype(np.float64)
     equal, error = [], []
