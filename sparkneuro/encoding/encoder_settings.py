@@ -10,7 +10,10 @@ from sparkneuro.errors import SettingsError
 from sparkneuro.validation import check_choice, check_number
 
 SPLITS = ("runs", "random", "none")
+ALPHAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6)
+"""Penalties to choose from where none are given: a climb tries three or four of them, however many there are."""
 THESIS_ALPHAS = (0.1, 1.0, 100.0, 200.0, 300.0, 400.0, 600.0, 800.0, 900.0, 1000.0, 1200.0)
+"""Those of Ahmadi 2025, to compare with."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class EncoderSettings:
     features: tuple
     output: str
     delays: tuple = (0,)
-    alphas: tuple = THESIS_ALPHAS
+    alphas: tuple = ALPHAS
     criterion: str | None = None
     alpha_per_target: bool = False
     search: str = "climb"

@@ -14,7 +14,7 @@ from functools import partial
 from sparkneuro import blas, environment
 from sparkneuro.data import store
 from sparkneuro.data.voxel_table import VoxelTable
-from sparkneuro.encoding.encoder_settings import THESIS_ALPHAS, EncoderSettings
+from sparkneuro.encoding.encoder_settings import ALPHAS, EncoderSettings
 from sparkneuro.pipelines.settings import argument, option
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Settings:
     output: str = option("encoder.ridge", "folder of the model, on a filesystem that all machines share")
     subjects: tuple = option((), "subjects to fit (default: all)", many=True)
     delays: tuple = option((0,), "delays in scans; each feature enters once a delay", type=int, many=True)
-    alphas: tuple = option(THESIS_ALPHAS, "penalties to choose from, ascending", type=float, many=True)
+    alphas: tuple = option(ALPHAS, "penalties to choose from, ascending", type=float, many=True)
     criterion: str = option(
         None, "what the choice minimises (default: leave_one_run_out)", choices=("loo", "gcv", "leave_one_run_out", "kfold")
     )
