@@ -27,7 +27,7 @@ test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -q -m "not slow"
 
 test-quick: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -q -m "not engine and not processes and not slow"
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2 -m "not engine and not processes and not slow"
 
 test-slow: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -q -m "slow"

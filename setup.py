@@ -21,6 +21,7 @@ EXTRAS = {
     "dev": [
         "pytest>=8",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
         "ruff>=0.9",
         "psutil>=5.9",
         "nbclient>=0.10",
@@ -32,7 +33,9 @@ EXTRAS = {
 }
 # Everything that runs a job; a JRE only where the machine has none, so the Makefile decides on `jre`.
 EXTRAS["all"] = [
-    package for name in ("spark", "keras", "jax", "tls", "neuro", "encoding", "report", "cloud", "dev") for package in EXTRAS[name]
+    package
+    for name in ("spark", "keras", "jax", "tls", "neuro", "encoding", "report", "cloud", "dev")
+    for package in EXTRAS[name]
 ]
 
 setup(

@@ -17,6 +17,8 @@ from sparkneuro.pipelines import comparison as comparison_module
 from sparkneuro.pipelines import ridge_null, ridge_score
 from sparkneuro.pipelines.ridge_null import Settings, count_shifts, explain_floor, needs_spark, standardize_run
 
+pytestmark = pytest.mark.processes  # takes seconds
+
 SHAPE, SCANS, BLOCK = (4, 5, 3), (151, 127, 140), 17
 N_VOXELS, N_SCANS = 60, sum(SCANS)
 SIGNAL = np.arange(20)  # voxels of subject 01 that are predicted

@@ -17,6 +17,8 @@ from sparkneuro.pipelines import comparison, ridge_score
 from sparkneuro.pipelines.comparison import match_predictions
 from sparkneuro.pipelines.ridge_score import Settings, needs_spark
 
+pytestmark = pytest.mark.processes  # takes seconds
+
 SPEC = importlib.util.spec_from_file_location("encoding_tables", Path(__file__).parents[1] / "encoding" / "tables.py")
 tables = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(tables)

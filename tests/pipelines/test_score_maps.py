@@ -12,6 +12,8 @@ from sparkneuro.data.target_block import read_columns
 from sparkneuro.data.voxel_table import Run, VoxelTable
 from sparkneuro.pipelines.score_maps import place_on_grid, summarise_columns, write_scores
 
+pytestmark = pytest.mark.processes  # takes seconds
+
 SHAPE, N_TARGETS = (5, 6, 4), 37
 AFFINE = np.array([[-3.0, 0.1, 0, 90], [0.1, 3.5, 0, -110], [0, 0, 4, -60], [0, 0, 0, 1.0]])
 
