@@ -91,6 +91,20 @@ def available_memory():
     return min(n_bytes, int(limit)) if limit.isdigit() else n_bytes
 
 
+def is_spark_local():
+    """Tell whether Spark's tasks will run on this machine, as far as the environment says.
+
+    Returns
+    -------
+    local : bool
+        False under ``spark-submit``, with a master elsewhere, or where a configuration of Spark may name one.
+    """
+    elsewhere = ("PYSPARK_GATEWAY_PORT", "SPARK_CONF_DIR", "SPARK_HOME")
+    return os.environ.get("SPARK_MASTER", "local").startswith("local[") or (
+        "SPARK_MASTER" not in os.environ and not any(name in os.environ for name in elsewhere)
+    )
+
+
 def free_disk(path):
     """Free bytes of the filesystem that a path is on, or will be.
 

@@ -141,6 +141,23 @@ def run_jobs(spark, function, jobs):
     return [json.loads(row.result) for row in rows if not row.kind], failures
 
 
+def count_slots(spark):
+    """Count the tasks that run at once.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+        The session.
+
+    Returns
+    -------
+    slots : int
+        Cores of the executors that have come, in tasks; at least one.
+    """
+    cores_per_task = int(spark.conf.get("spark.task.cpus", "1"))
+    return max(spark.sparkContext.defaultParallelism // cores_per_task, 1)
+
+
 def spark_path(path):
     """Write a path so that Spark reads it from the same filesystem as we do.
 

@@ -3,7 +3,9 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 
+from sparkneuro.data import store
 from sparkneuro.data.bids import run_key
 from sparkneuro.data.feature_table import FeatureTable, fingerprint
 from sparkneuro.encoding.folds import choose_test_runs
@@ -70,8 +72,34 @@ def match_subjects(table, subjects, settings):
         When the split cannot be had.
     """
     spaces = [FeatureTable.open(path) for path in settings.features]
-    fingerprints = {}
-    return [_match_subject(table, subject, spaces, settings, fingerprints) for subject in subjects]
+    return [_match_subject(table, subject, spaces, settings) for subject in subjects]
+
+
+def choose_subjects(table, wanted=()):
+    """Choose subjects of a voxel table.
+
+    Parameters
+    ----------
+    table : VoxelTable
+        The targets.
+    wanted : sequence of str
+        Labels, with or without ``sub-``; all when empty.
+
+    Returns
+    -------
+    subjects : list of str
+        Labels.
+
+    Raises
+    ------
+    SettingsError
+        When one is not in the table.
+    """
+    known = sorted({run.subject for run in table.runs})
+    chosen = [subject.removeprefix("sub-") for subject in wanted] or known
+    if unknown := [subject for subject in chosen if subject not in known]:
+        raise SettingsError(f"--subjects must be subjects of the table ({', '.join(known)}); got {', '.join(unknown)}.")
+    return chosen
 
 
 def run_name(run):
@@ -91,20 +119,22 @@ def run_name(run):
     return key.partition("_")[2] or "the only run"
 
 
-def _match_subject(table, subject, spaces, settings, fingerprints):
+def _match_subject(table, subject, spaces, settings):
     runs = sorted((run for run in table.runs if run.subject == subject), key=lambda run: run.key)
     if not runs:
         raise SettingsError(f"{table.path} must hold runs of subject {subject}; it has none.")
     held_out = _choose_held_out(subject, runs, settings)
     ordered = tuple(sorted(runs, key=lambda run: run_name(run) in held_out))  # stable: training runs first, each part by key
     features = tuple(space.match(ordered) for space in spaces)
-    for space in features:
-        for run in space:
-            if run not in fingerprints:
-                fingerprints[run] = fingerprint(run)
-    content = [[[fingerprints[run], run.n_scans] for run in space] for space in features]
+    content = [[[_fingerprint(run, store.stat(run.path)), run.n_scans] for run in space] for space in features]
     stimulus = hashlib.sha256(json.dumps([content, len(held_out)]).encode()).hexdigest()[:16]
     return SubjectRuns(subject, ordered, features, len(held_out), stimulus)
+
+
+@lru_cache(maxsize=4096)
+def _fingerprint(run, changed):
+    """Of a run's features, read once a process: for all subjects, for the checks before a fit and for the fit."""
+    return fingerprint(run)
 
 
 def _choose_held_out(subject, runs, settings):

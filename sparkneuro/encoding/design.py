@@ -25,7 +25,6 @@ from sparkneuro.data import store
 from sparkneuro.data.array_file import create_array, open_array, write_array
 from sparkneuro.encoding.choice import make_criterion
 from sparkneuro.encoding.decomposition import Decomposition, decompose, prefers_kernel
-from sparkneuro.encoding.inputs import mean_of_columns
 from sparkneuro.encoding.kfold import KFold
 from sparkneuro.errors import FormatError
 
@@ -192,9 +191,10 @@ def write_design(design, training, test, scales, gram=None, order=None):
             publish("U", place, decomposition.U)
             _write_basis(design, place, decomposition, test(scale), scale, create, publish)
             write_array(store.join(design.path, _file("eigenvalues", place)), decomposition.eigenvalues)
+            if place == 0:  # the first weighting weighs all alike, so that no feature is lost
+                write_array(store.join(design.path, _file("mean")), decomposition.X_mean / scale)
             if design.criterion == "kfold":
                 _write_folds(design, place, decomposition, X)
-    write_array(store.join(design.path, _file("mean")), mean_of_columns(training(np.ones(design.n_features))))
     if order is not None:
         write_array(store.join(design.path, _file("order")), order)
     content = {name: value for name, value in asdict(design).items() if name != "path"}

@@ -49,7 +49,7 @@ def check_folder(settings, table, blocks, cohort):
     recipe = {**asdict(settings), "table": table.path, "rows of the table": rows, "values of the features": stimuli}
     recipe = json.loads(json.dumps({**recipe, "blocks": blocks}))
     if store.exists(path):
-        before = _read_recipe(path)
+        before = read_recipe(path)
         differences = ", ".join(name for name, value in recipe.items() if before.get(name) != value)
         made = set(store.list_files(settings.output, recursive=True)) - {LOCK, RECIPE}
         # A fit that was refused at its first step has made nothing, and what was wrong may be mended now.
@@ -111,10 +111,27 @@ def _write_recipe(output, recipe):
     store.write_bytes(store.join(output, RECIPE), json.dumps(recipe, indent=1).encode())
 
 
-def _read_recipe(path):
+def read_recipe(path):
+    """Read what a folder's results follow from.
+
+    Parameters
+    ----------
+    path : str
+        Path or URI of the file.
+
+    Returns
+    -------
+    recipe : dict
+        What was written.
+
+    Raises
+    ------
+    FormatError
+        When it is damaged.
+    """
     try:
         recipe = json.loads(store.read_bytes(path))
         recipe.get("table")
         return recipe
     except (ValueError, AttributeError) as error:
-        raise FormatError(f"{path}: this file is damaged ({error}); delete the model's folder and fit again.") from error
+        raise FormatError(f"{path}: this file is damaged ({error}); delete its folder and give the command again.") from error

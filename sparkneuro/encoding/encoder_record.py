@@ -16,8 +16,8 @@ WORK = "_work"
 FORMAT = 1
 
 
-def write_record(table, cohort, blocks, designs, choices, settings):
-    """Write the record, which makes the folder a model: the last thing to do.
+def make_record(table, cohort, blocks, designs, choices, settings):
+    """Gather what was fitted and how well it predicts.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def write_record(table, cohort, blocks, designs, choices, settings):
     Returns
     -------
     record : dict
-        What was written.
+        Fit for JSON.
     """
     subjects = {}
     for member in cohort:
@@ -58,9 +58,20 @@ def write_record(table, cohort, blocks, designs, choices, settings):
             "blocks": blocks[member.subject],
             **_summarise(read_scores(settings.output, member.subject, blocks[member.subject])),
         }
-    record = {"format": FORMAT, "table": table.path, "settings": asdict(settings), "subjects": subjects}
-    store.write_bytes(store.join(settings.output, RECORD), json.dumps(record, indent=1).encode())
-    return record
+    return {"format": FORMAT, "table": table.path, "settings": asdict(settings), "subjects": subjects}
+
+
+def write_record(path, record):
+    """Write a record, which makes the folder a model: the last thing to do.
+
+    Parameters
+    ----------
+    path : str
+        Path or URI of the model's folder.
+    record : dict
+        Of `make_record`.
+    """
+    store.write_bytes(store.join(path, RECORD), json.dumps(record, indent=1).encode())
 
 
 def read_record(path):
@@ -74,7 +85,7 @@ def read_record(path):
     Returns
     -------
     record : dict
-        What `write_record` wrote.
+        Of `make_record`.
 
     Raises
     ------

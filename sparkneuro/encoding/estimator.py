@@ -6,6 +6,7 @@ from pyspark import keyword_only
 from pyspark.ml import Estimator
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 
+from sparkneuro.data.spark import count_slots
 from sparkneuro.encoding.encoder_model import RidgeEncoderModel
 from sparkneuro.encoding.fit_encoder import fit_encoder
 from sparkneuro.encoding.params import EncoderParams
@@ -53,8 +54,6 @@ class RidgeEncoder(Estimator, EncoderParams, DefaultParamsReadable, DefaultParam
         settings.check()
         table, blocks = collect_blocks(dataset)
         spark = dataset.sparkSession
-        cores = int(spark.conf.get("spark.task.cpus", "1"))
-        n_slots = max(1, spark.sparkContext.defaultParallelism // cores)
         progress = self.getOrDefault("progress") if self.isDefined("progress") else None
-        record = fit_encoder(table, blocks, settings, partial(run_or_raise, spark), n_slots, progress)
+        record = fit_encoder(table, blocks, settings, partial(run_or_raise, spark), count_slots(spark), progress)
         return self._copyValues(RidgeEncoderModel(path=record["settings"]["output"]))

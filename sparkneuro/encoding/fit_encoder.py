@@ -24,7 +24,7 @@ from sparkneuro.encoding.choice import choose_one
 from sparkneuro.encoding.cohort import match_subjects
 from sparkneuro.encoding.design import open_rule
 from sparkneuro.encoding.encoder_folder import check_folder, claim_folder
-from sparkneuro.encoding.encoder_record import WORK, write_record
+from sparkneuro.encoding.encoder_record import WORK, make_record, write_record
 from sparkneuro.encoding.ridge import coefficient_operator
 from sparkneuro.errors import SettingsError
 
@@ -97,9 +97,11 @@ def fit_encoder(table_path, blocks, settings, run, n_slots=1, progress=None):
                 designs[member.stimulus] = build_design(member, settings)
         choices = _choose(table, cohort, blocks, designs, settings, run, n_slots, progress)
         _fit(table, cohort, blocks, designs, choices, settings, run, progress)
+        record = make_record(table, cohort, blocks, designs, choices, settings)
         if settings.predictions and settings.split == "runs":
-            _finish_predictions(table, cohort, settings, blocks)
-        return write_record(table, cohort, blocks, designs, choices, settings)
+            _finish_predictions(table, cohort, record)
+        write_record(settings.output, record)
+        return record
 
 
 def _choose(table, cohort, blocks, designs, settings, run, n_slots, progress):
@@ -236,21 +238,17 @@ def _finished_sums(settings, sizes):
     return [path for path in sizes if store.exists(store.join(path, "done.npy"))]
 
 
-def _finish_predictions(table, cohort, settings, blocks):
-    """The predictions of held-out runs become a voxel table when every block is there."""
-    path = store.join(settings.output, PREDICTIONS)
-    runs, rows = [], {}
+def _finish_predictions(table, cohort, record):
+    """The predictions of held-out runs become a voxel table: those of subjects whose every block is there."""
+    output = record["settings"]["output"]
+    path, runs = store.join(output, PREDICTIONS), []
     for member in cohort:
-        if len(blocks[member.subject]) < table.n_blocks:
-            continue
-        for run in member.runs[len(member.runs) - member.n_test_runs :]:
-            rows.setdefault(member.subject, sum(
-                len(VoxelTable.read_block(replace(table, path=path), run, block)[0]) for block in range(table.n_blocks)
-            ))  # fmt: skip
-            runs.append(replace(run, n_voxels=rows[member.subject], tsnr_median=None, source=settings.output, sha256=""))
+        facts = record["subjects"][member.subject]
+        if len(facts["blocks"]) == table.n_blocks:
+            changes = {"n_voxels": facts["n_targets"], "tsnr_median": None, "source": output, "sha256": ""}
+            runs += [replace(run, **changes) for run in member.runs[len(member.runs) - member.n_test_runs :]]
     if not runs:
         return
     store.write_bytes(store.join(path, MASK), store.read_bytes(store.join(table.path, MASK)))
-    step = f"prediction by {settings.output}"
-    made = replace(table, path=path, runs=tuple(runs), steps=(*table.steps, step), settings={"made_from": settings.output})
-    made.save()
+    steps = (*table.steps, f"prediction by {output}")
+    replace(table, path=path, runs=tuple(runs), steps=steps, settings={"made_from": output}).save()

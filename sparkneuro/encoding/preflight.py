@@ -121,7 +121,7 @@ class Preflight:
         disk : float or None
             Free bytes where the model will be; None where nobody knows.
         n_slots : int
-            Tasks that run at the same time on this machine.
+            Tasks that run at the same time on this machine; 0 where they run on others.
 
         Raises
         ------

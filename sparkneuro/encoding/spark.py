@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from sparkneuro.data.spark import run_jobs
 from sparkneuro.data.voxel_table import VoxelTable
+from sparkneuro.encoding.cohort import choose_subjects
 from sparkneuro.encoding.predict import predict_run
 from sparkneuro.errors import SettingsError
 
@@ -36,11 +37,7 @@ def read_target_blocks(spark, path, subjects=()):
         Columns table, subject (string), block (int).
     """
     table = VoxelTable.open(path)
-    known = sorted({run.subject for run in table.runs})
-    wanted = [subject.removeprefix("sub-") for subject in subjects] or known
-    if unknown := sorted(set(wanted) - set(known)):
-        raise SettingsError(f"subjects must be of the table ({', '.join(known)}); got {', '.join(unknown)}.")
-    rows = [(table.path, subject, block) for subject in wanted for block in range(table.n_blocks)]
+    rows = [(table.path, subject, block) for subject in choose_subjects(table, subjects) for block in range(table.n_blocks)]
     return spark.createDataFrame(rows, "table string, subject string, block int").repartition(len(rows))
 
 

@@ -10,6 +10,7 @@ from sparkneuro.data import store
 from sparkneuro.data.target_block import read_columns, read_targets
 from sparkneuro.data.task_progress import show_progress
 from sparkneuro.data.voxel_table import METADATA, VoxelTable
+from sparkneuro.encoding.encoder_folder import read_recipe
 from sparkneuro.encoding.encoder_record import RECORD, read_record
 from sparkneuro.encoding.fit_encoder import PREDICTIONS
 from sparkneuro.encoding.spark import run_or_raise
@@ -129,7 +130,7 @@ def plan_blocks(comparison, output, options):
     ]  # fmt: skip
     changed = [list(store.stat(store.join(path, METADATA))) for path in comparison.paths.values()]
     recipe, path = {**options, **comparison.paths, "changed": changed}, store.join(output, WORK, "recipe.json")
-    before = json.loads(store.read_bytes(path)) if store.exists(path) else {}
+    before = read_recipe(path) if store.exists(path) else {}
     if before.get("command") != options["command"] and (before or store.list_files(output)):
         raise SettingsError(f"{output}: this folder holds something else than a {options['command']}; choose another.")
     if others := [name for name in recipe if before and name != "changed" and before.get(name) != recipe[name]]:

@@ -88,7 +88,7 @@ def prepare(settings, n_slots, task_cores=1):
         The costs.
     """
     from sparkneuro.encoding.build_design import describe_design
-    from sparkneuro.encoding.cohort import match_subjects
+    from sparkneuro.encoding.cohort import choose_subjects, match_subjects
     from sparkneuro.encoding.preflight import Workload, plan_fit
 
     asked = to_encoder_settings(settings)
@@ -106,7 +106,9 @@ def prepare(settings, n_slots, task_cores=1):
     )  # fmt: skip
     rates = [blas.measure_gemm(dtype, seconds=0.2) * 1e9 for dtype in ("float32", "float64")] if settings.plan else [1e12, 5e11]
     preflight = plan_fit(work, *rates)
-    preflight.check(environment.available_memory(), _free_disk(settings.output), n_slots)
+    # On a cluster the tasks are on other machines, whose memory is not known here.
+    here = n_slots if environment.is_spark_local() else 0
+    preflight.check(environment.available_memory(), _free_disk(settings.output), here)
     return preflight
 
 
@@ -127,15 +129,15 @@ def run(settings, spark):
     """
     if settings.plan:
         return prepare(settings, environment.available_cores()).lines()
+    from sparkneuro.data.spark import count_slots
+    from sparkneuro.encoding.cohort import choose_subjects
     from sparkneuro.encoding.fit_encoder import fit_encoder
     from sparkneuro.encoding.spark import run_or_raise
 
     table = VoxelTable.open(settings.table)
-    cores = int(spark.conf.get("spark.task.cpus", "1"))
-    n_slots = max(1, spark.sparkContext.defaultParallelism // cores)
     blocks = {subject: list(range(table.n_blocks)) for subject in choose_subjects(table, settings.subjects)}
     start = time.monotonic()
-    record = fit_encoder(table.path, blocks, to_encoder_settings(settings), partial(run_or_raise, spark), n_slots)
+    record = fit_encoder(table.path, blocks, to_encoder_settings(settings), partial(run_or_raise, spark), count_slots(spark))
     seconds = time.monotonic() - start
     write_results(table, record)
     return summarise(record, seconds)
@@ -181,35 +183,6 @@ def summarise(record, seconds):
         r = f", r {facts['r']['mean']:.3f} in the mean, {facts['r']['max']:.3f} at most on {runs}" if "r" in facts else ""
         summary[f"sub-{subject}"] = f"{facts['n_targets']:,} voxels, alpha {alpha}{r}"
     return {**summary, "time": f"{seconds:.1f} s"}
-
-
-def choose_subjects(table, wanted=()):
-    """Choose the subjects to fit.
-
-    Parameters
-    ----------
-    table : VoxelTable
-        The targets.
-    wanted : sequence of str
-        Labels; all when empty.
-
-    Returns
-    -------
-    subjects : list of str
-        Labels.
-
-    Raises
-    ------
-    SettingsError
-        When one is not in the table.
-    """
-    from sparkneuro.errors import SettingsError
-
-    known = sorted({run.subject for run in table.runs})
-    chosen = [subject.removeprefix("sub-") for subject in wanted] or known
-    if unknown := [subject for subject in chosen if subject not in known]:
-        raise SettingsError(f"--subjects must be subjects of the table ({', '.join(known)}); got {', '.join(unknown)}.")
-    return chosen
 
 
 def to_encoder_settings(settings):

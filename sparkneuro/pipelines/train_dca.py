@@ -260,9 +260,8 @@ def summarise(output, record):
 
 
 def _train_downpour(settings, spark, table, split, model):
-    from sparkneuro.data.spark import read_voxel_table
+    from sparkneuro.data.spark import count_slots, read_voxel_table
     from sparkneuro.train.estimator import DownpourTrainer
-    from sparkneuro.train.spark import count_slots
 
     folder = checkpoint_folder(settings)
     taken = settings.servers if settings.servers_on == "executors" else 0

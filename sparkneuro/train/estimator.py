@@ -13,6 +13,7 @@ from pyspark.ml.util import MLReadable, MLWritable
 from pyspark.sql import functions
 
 from sparkneuro.data.batches import read_series
+from sparkneuro.data.spark import count_slots
 from sparkneuro.errors import SettingsError
 from sparkneuro.train.architecture import build_model, describe_model
 from sparkneuro.train.downpour import DownpourSettings
@@ -28,7 +29,7 @@ from sparkneuro.train.parameter_server.wire import WIRE_TYPES
 from sparkneuro.train.params import DownpourParams
 from sparkneuro.train.progress import TrainingWatch
 from sparkneuro.train.run_file import published
-from sparkneuro.train.spark import WorkerPlan, count_slots, partition_frame, run_workers
+from sparkneuro.train.spark import WorkerPlan, partition_frame, run_workers
 from sparkneuro.train.trained_model import DownpourModel, FolderReader, FolderWriter
 from sparkneuro.validation import check_choice, check_number
 

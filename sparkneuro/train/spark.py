@@ -204,23 +204,6 @@ def partition_frame(dataframe, n_workers):
     return dataframe.repartition(n_workers), n_rows
 
 
-def count_slots(spark):
-    """Count the tasks that run at once.
-
-    Parameters
-    ----------
-    spark : pyspark.sql.SparkSession
-        The session.
-
-    Returns
-    -------
-    slots : int
-        Cores of the executors that have come, in tasks; at least one.
-    """
-    cores_per_task = int(spark.conf.get("spark.task.cpus", "1"))
-    return max(spark.sparkContext.defaultParallelism // cores_per_task, 1)
-
-
 def run_workers(dataframe, plan, servers, timeout_s, watch=None, gradients_of=make_worker_gradients, synchronous=False):
     """Run all workers to their end while the servers are watched.
 

@@ -357,7 +357,7 @@ def test_what_was_refused_is_taken_when_it_is_mended(planted, tmp_path):
 def test_a_damaged_recipe_is_one_sentence(planted, tmp_path, content):
     fit(planted, tmp_path / "m.ridge", subjects=("01",))
     (tmp_path / "m.ridge/_work/recipe.json").write_text(content)
-    with pytest.raises(FormatError, match="this file is damaged .*; delete the model's folder and fit again"):
+    with pytest.raises(FormatError, match="this file is damaged .*; delete its folder and give the command again"):
         fit(planted, tmp_path / "m.ridge", subjects=("01",))
 
 

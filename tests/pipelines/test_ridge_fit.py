@@ -36,6 +36,24 @@ def test_a_plan_writes_nothing(planted, tmp_path):
     assert not (tmp_path / "m.ridge").exists()
 
 
+@pytest.fixture
+def spark_elsewhere(monkeypatch):
+    """Nothing in the environment says where Spark runs, until a test does."""
+    for name in ("SPARK_MASTER", "PYSPARK_GATEWAY_PORT", "SPARK_CONF_DIR", "SPARK_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    return lambda master: monkeypatch.setenv("SPARK_MASTER", master)
+
+
+def test_the_memory_of_tasks_on_other_machines_is_not_judged_by_this_one(planted, tmp_path, monkeypatch, spark_elsewhere):
+    monkeypatch.setattr(environment, "available_memory", lambda: 100e6)
+    spark_elsewhere("spark://head:7077")
+    assert ridge_fit.needs_spark(settings_of(planted, tmp_path / "m.ridge"))
+    spark_elsewhere("local[2]")
+    with pytest.raises(SettingsError, match="tasks at a time need"):
+        ridge_fit.needs_spark(settings_of(planted, tmp_path / "m.ridge"))
+
+
+@pytest.mark.usefixtures("spark_elsewhere")
 def test_what_does_not_fit_into_memory_is_refused_before_spark_starts(planted, tmp_path, monkeypatch):
     monkeypatch.setattr(environment, "available_memory", lambda: 100e6)
     with pytest.raises(SettingsError, match="tasks at a time need .* of memory and this machine has 100 MB"):

@@ -151,6 +151,14 @@ def test_a_folder_of_something_else_is_refused_and_not_harmed(planted, predicted
     assert sorted((tmp_path / "q.voxels").rglob("*")) == before
 
 
+def test_a_damaged_recipe_of_a_scoring_is_one_sentence(planted, predicted, tmp_path, in_process):
+    settings = settings_of(planted, tmp_path)
+    ridge_score.run(settings, None)
+    (tmp_path / "out/_work/recipe.json").write_text("[")
+    with pytest.raises(FormatError, match="this file is damaged .*; delete its folder and give the command again"):
+        needs_spark(settings)
+
+
 def test_a_model_is_scored_by_its_predictions_of_held_out_runs(planted, tmp_path, in_process):
     from sparkneuro.encoding.encoder_record import read_scores
     from sparkneuro.encoding.encoder_settings import EncoderSettings
