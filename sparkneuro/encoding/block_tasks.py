@@ -4,10 +4,14 @@ Plain functions of dicts that JSON can hold, so that Spark, a loop or a test cal
 files and written to files.
 """
 
+import os
+import tempfile
+from functools import partial
+
 import numpy as np
 
 from sparkneuro.data import store
-from sparkneuro.data.array_file import open_array, write_array
+from sparkneuro.data.array_file import create_array, open_array, write_array
 from sparkneuro.data.block import write_block
 from sparkneuro.data.target_block import read_targets, write_columns
 from sparkneuro.data.voxel_table import VoxelTable
@@ -40,42 +44,46 @@ def sum_targets(job):
     design, table = Design.open(job["design"]), VoxelTable.open(job["table"])
     runs = [table.find_run(key) for key in job["runs"]]
     n, n_targets = design.n_train, 0
-    gram = SymmetricSum(n) if sums_gram(design, open_rule(design, 0)[0]) else None
-    rules = [] if gram is not None else [open_rule(design, place)[1] for place in range(len(design.gammas))]
-    all_sums = [rule.start_sums() for rule in rules]
-    for block in job["blocks"]:
-        _, Y, _ = read_targets(table, runs, block, design.order())
-        Y = _centre(Y, n)[0][:n]
-        n_targets += Y.shape[1]
+    rules = [open_rule(design, place)[1] for place in range(len(design.gammas))]
+    with tempfile.TemporaryDirectory(prefix="sparkneuro-sums-") as folder:
+        gram = SymmetricSum(n) if sums_gram(rules[0]) else None
+        rules = rules if gram is None else []
+        all_sums = [rule.start_sums(partial(_allocate, folder)) for rule in rules]
+        for block in job["blocks"]:
+            _, Y, _ = read_targets(table, runs, block, design.order())
+            Y = _centre(Y, n)[0][:n]
+            n_targets += Y.shape[1]
+            if gram is not None:
+                gram.add(Y)
+            for rule, sums in zip(rules, all_sums, strict=True):
+                rule.add(sums, rule.project(Y), Y)
         if gram is not None:
-            gram.add(Y)
-        for rule, sums in zip(rules, all_sums, strict=True):
-            rule.add(sums, rule.project(Y), Y)
-    if gram is not None:
-        all_sums = [{"gram": gram.total()}]
-    for place, sums in enumerate(all_sums):
-        for name, array in sums.items():
-            write_array(store.join(job["output"], f"{name}-{place}.npy"), array)
+            all_sums = [{"gram": gram.total()}]
+        for place, sums in enumerate(all_sums):
+            for name, array in sums.items():
+                write_array(store.join(job["output"], f"{name}-{place}.npy"), array)
     write_array(store.join(job["output"], "done.npy"), np.array([n_targets]))
     return {"output": job["output"]}
 
 
-def sums_gram(design, decomposition):
+def _allocate(folder, shape, dtype):
+    return create_array(f"{folder}/{len(os.listdir(folder))}.npy", shape, dtype)
+
+
+def sums_gram(rule):
     """Tell whether tasks sum up products of scans with scans.
 
     Parameters
     ----------
-    design : Design
-        The design.
-    decomposition : Decomposition
-        Of its features.
+    rule : Criterion
+        Of one weighting of the feature spaces.
 
     Returns
     -------
     gram : bool
-        Whether that is cheaper for this criterion; then one sum serves every weighting of the feature spaces.
+        Whether that is cheaper for this criterion; then one sum serves every weighting.
     """
-    return design.criterion in ("loo", "leave_one_run_out") and prefers_gram(design.n_train, decomposition.rank)
+    return rule.takes_gram and prefers_gram(rule.decomposition.n_scans, rule.decomposition.rank)
 
 
 def fit_block(job):

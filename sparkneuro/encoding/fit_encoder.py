@@ -10,12 +10,13 @@ Every step leaves files, and what is there is not made again: an interrupted fit
 import hashlib
 import json
 import logging
+import tempfile
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sparkneuro.data import store
-from sparkneuro.data.array_file import open_array, write_array
+from sparkneuro.data.array_file import create_array, open_array, write_array
 from sparkneuro.data.task_progress import show_progress
 from sparkneuro.data.voxel_table import MASK, VoxelTable
 from sparkneuro.encoding.block_tasks import coefficient_path, fit_block, sum_targets, sums_gram, target_path
@@ -149,19 +150,21 @@ def _choose_for(design, folders):
     n_targets = sum(float(open_array(store.join(folder, "done.npy"))[0]) for folder in folders)
     if not n_targets:
         raise SettingsError("there must be targets to fit; every voxel of these blocks is missing in some run.")
-    by_gram = sums_gram(design, open_rule(design, 0)[0])
-    gram = _add_up(folders, "gram-0.npy") if by_gram else None
+    by_gram = sums_gram(open_rule(design, 0)[1])
     best, losses = (np.inf, 0, 0), []
-    for place in range(len(design.gammas)):
-        _, rule = open_rule(design, place)
-        sums = rule.start_sums()
-        if by_gram:
-            rule.add_gram(sums, gram, n_targets)
-        else:
-            sums = {name: _add_up(folders, f"{name}-{place}.npy") for name in sums}
-        index, curve = choose_one(rule, sums, design.search)
-        losses.append(curve.tolist())
-        best = min(best, (curve[index], place, index))
+    with tempfile.TemporaryDirectory(prefix="sparkneuro-sums-") as near:
+        gram = _add_up(folders, "gram-0.npy", near) if by_gram else None
+        for place in range(len(design.gammas)):
+            _, rule = open_rule(design, place)
+            if by_gram:
+                sums = rule.start_sums()
+                rule.add_gram(sums, gram, n_targets)
+            else:
+                names = [name for name in store.list_files(folders[0]) if name.endswith(f"-{place}.npy")]
+                sums = {name.removesuffix(f"-{place}.npy"): _add_up(folders, name, near) for name in names}
+            index, curve = choose_one(rule, sums, design.search)
+            losses.append(curve.tolist())
+            best = min(best, (curve[index], place, index))
     if best[0] == np.inf:
         raise SettingsError(
             f"alphas must have one large enough for {design.criterion} in float32; the losses of all of them"
@@ -170,10 +173,15 @@ def _choose_for(design, folders):
     return Choice(best[1], design.alphas[best[2]], losses)
 
 
-def _add_up(folders, name):
-    total = np.array(open_array(store.join(folders[0], name)), np.float64)
-    for folder in folders[1:]:
-        total += open_array(store.join(folder, name))
+def _add_up(folders, name, near):
+    """The sum of the parts of all tasks, in a file as they are: it may be as large as the features."""
+    first, *others = [open_array(store.join(folder, name)) for folder in folders]
+    if not others:
+        return first
+    total = create_array(f"{near}/{name}", first.shape, first.dtype)
+    total[:] = first
+    for other in others:
+        total += other
     return total
 
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from sparkneuro.encoding.criterion import gcv_losses, given_up
+from sparkneuro.encoding.criterion import Criterion
 from sparkneuro.encoding.decomposition import gram_matrix, prefers_kernel
 from sparkneuro.encoding.fold import Fold, as_slice, fold_by_products, fold_by_scans
 from sparkneuro.encoding.residuals import column_blocks, sum_of_squares, symmetric_product
@@ -17,7 +17,7 @@ SCORINGS = ("l2", "correlation")
 FOLD_PARTS = ("test", "eigenvalues", "basis", "projector")
 
 
-class KFold:
+class KFold(Criterion):
     """The criterion of himalaya's `RidgeCV`, and scikit-learn's with ``cv=k``.
 
     Parameters
@@ -43,7 +43,7 @@ class KFold:
         for test in folds:
             test = np.arange(len(X))[test]
             eigenvalues, basis, projector = make(test, self.fit_intercept)
-            self._add(test, eigenvalues, basis.astype(X.dtype), projector.astype(X.dtype))
+            self._append(test, eigenvalues, basis.astype(X.dtype), projector.astype(X.dtype))
 
     @classmethod
     def from_arrays(cls, decomposition, alphas, scoring, arrays):
@@ -68,7 +68,7 @@ class KFold:
         rule = cls.__new__(cls)
         rule._set(decomposition, arrays["X"], alphas, scoring)
         for place in range((len(arrays) - 1) // 4):
-            rule._add(*(arrays[f"fold{place}_{part}"] for part in FOLD_PARTS))
+            rule._append(*(arrays[f"fold{place}_{part}"] for part in FOLD_PARTS))
         rule._by_products = rule.folds[0].projector.shape[1] == arrays["X"].shape[1] + 1
         return rule
 
@@ -103,12 +103,12 @@ class KFold:
         return ["X", *(f"fold{place}_{part}" for place in range(n_folds) for part in FOLD_PARTS)]
 
     def _set(self, decomposition, X, alphas, scoring):
-        self.decomposition, self.alphas, self.scoring = decomposition, np.asarray(alphas, np.float64), scoring
-        self.X, self.folds, self.fit_intercept = X, [], decomposition.fit_intercept
+        super().__init__(decomposition, alphas)
+        self.X, self.folds, self.scoring, self.fit_intercept = X, [], scoring, decomposition.fit_intercept
         self.n_projections = decomposition.rank
         self._projector = (decomposition.V / np.sqrt(decomposition.eigenvalues).astype(X.dtype)).T
 
-    def _add(self, test, eigenvalues, basis, projector):
+    def _append(self, test, eigenvalues, basis, projector):
         rows = slice(self.n_projections, self.n_projections + len(projector) + 1)
         shrinkage = eigenvalues / (eigenvalues + self.alphas[:, None])
         kept = as_slice(test)
@@ -149,50 +149,16 @@ class KFold:
             np.matmul(training.T, fold.projector.T, out=into[:-1].T)
         return projections
 
-    def of_all_scans(self, projections):
-        """Find the projections from which coefficients follow.
-
-        Parameters
-        ----------
-        projections : ndarray of shape (n_projections, n_targets)
-            Of `project`.
-
-        Returns
-        -------
-        Z : ndarray of shape (rank, n_targets)
-            ``U'Y`` of all scans.
-        """
-        return projections[: self.decomposition.rank]
-
-    def start_sums(self):
-        """Make the sums over targets from which one penalty for all is chosen.
-
-        Returns
-        -------
-        sums : dict of str to ndarray
-            Zeros: ``rank^2`` numbers a fold; sums of parts of the targets add up elementwise.
-        """
-        sums = {"n_targets": np.zeros(1)}
+    def _own_sums(self, allocate):
         if self.scoring == "correlation":
-            return {**sums, "losses": np.zeros(len(self.alphas))}
+            return {"losses": np.zeros(len(self.alphas))}
+        sums = {}
         for place, fold in enumerate(self.folds):
             rank = len(fold.projector)
             sums |= {f"squares{place}": np.zeros(1), f"cross{place}": np.zeros(rank), f"inner{place}": np.zeros((rank, rank))}
         return sums
 
-    def add(self, sums, projections, Y):
-        """Add targets to the sums, in place.
-
-        Parameters
-        ----------
-        sums : dict of str to ndarray
-            Of `start_sums`.
-        projections : ndarray of shape (n_projections, n_targets)
-            Of `project`.
-        Y : ndarray of shape (n_scans, n_targets)
-            Centred targets.
-        """
-        sums["n_targets"] += Y.shape[1]
+    def _add(self, sums, projections, Y):
         if self.scoring == "correlation":
             # A mean of correlations is no sum of products: every penalty is tried.
             sums["losses"] += [self.evaluate(index, projections, Y).sum() for index in range(len(self.alphas))]
@@ -204,68 +170,19 @@ class KFold:
             sums[f"cross{place}"] += np.einsum("ik,ik->k", fold.basis[:, :-1], held_out @ Z.T, dtype=np.float64)
             sums[f"inner{place}"] += symmetric_product(Z)
 
-    def loss(self, sums, index):
-        """Compute the criterion of one penalty for all targets.
-
-        Parameters
-        ----------
-        sums : dict of str to ndarray
-            Of all targets.
-        index : int
-            Which penalty.
-
-        Returns
-        -------
-        loss : float
-            Mean over folds and targets.
-        """
-        n_targets, total = sums["n_targets"][0], 0.0
+    def _loss(self, sums, index):
+        total = 0.0
         if self.scoring == "correlation":
-            return float(sums["losses"][index] / n_targets)
+            return sums["losses"][index]
         for place, fold in enumerate(self.folds):
             weight = fold.shrinkage[index]
             inner = weight[:, None] * sums[f"inner{place}"] * weight
             quadratic = np.einsum("kl,kl->", inner, symmetric_product(fold.basis[:, :-1].T), dtype=np.float64)
             error = sums[f"squares{place}"][0] - 2 * weight @ sums[f"cross{place}"] + quadratic
             total += error / len(fold.basis)
-        return float(total / (len(self.folds) * n_targets))
+        return total / len(self.folds)
 
-    def start(self, projections, Y):
-        """Choose where the search of each target starts: at the best generalised cross-validation of all scans.
-
-        Parameters
-        ----------
-        projections : ndarray of shape (n_projections, n_targets)
-            Of `project`.
-        Y : ndarray of shape (n_scans, n_targets)
-            Centred targets.
-
-        Returns
-        -------
-        index : ndarray of shape (n_targets,), int
-            Place of a penalty.
-        """
-        lost, n_scans = given_up(self.decomposition.eigenvalues, self.alphas), self.decomposition.n_scans
-        energy = np.square(self.of_all_scans(projections))
-        return gcv_losses(lost, n_scans, self.fit_intercept, energy, sum_of_squares(Y)).argmin(axis=0)
-
-    def evaluate(self, index, projections, Y):
-        """Compute the criterion of one penalty for each target.
-
-        Parameters
-        ----------
-        index : int
-            Which penalty.
-        projections : ndarray of shape (n_projections, n_targets)
-            Of `project`.
-        Y : ndarray of shape (n_scans, n_targets)
-            Centred targets.
-
-        Returns
-        -------
-        losses : ndarray of shape (n_targets,), float64
-            Mean over folds.
-        """
+    def _evaluate(self, index, projections, Y):
         losses = np.zeros(Y.shape[1])
         for fold in self.folds:
             weight = np.append(fold.shrinkage[index], 1.0).astype(self.X.dtype)  # the last projection is the training mean
@@ -274,21 +191,6 @@ class KFold:
                 predicted = (part[:, columns].T * weight) @ fold.basis.T
                 losses[columns] += _loss(held_out[:, columns].T, predicted, self.scoring)
         return losses / len(self.folds)
-
-    def start_all(self, sums):
-        """Choose where the search of the penalty of all targets starts: in the middle.
-
-        Parameters
-        ----------
-        sums : dict of str to ndarray
-            Of all targets.
-
-        Returns
-        -------
-        index : int
-            Place of a penalty.
-        """
-        return len(self.alphas) // 2
 
     def _products(self, Y):
         """``Y_f' X_f`` of each fold, room for a training part and a mean, and the total of all folds."""

@@ -30,6 +30,8 @@ class LeaveOneOut(Criterion):
     Rifkin and Lippert 2007, Notes on regularized least squares, MIT-CSAIL-TR-2007-025.
     """
 
+    takes_gram = True
+
     def __init__(self, decomposition, alphas):
         super().__init__(decomposition, alphas)
         if decomposition.saturated:
@@ -41,78 +43,27 @@ class LeaveOneOut(Criterion):
             remaining = np.maximum(1 - decomposition.leverages(self.alphas), np.finfo(decomposition.U.dtype).eps)
         self._influence = 1 / np.square(remaining)
 
-    def start_sums(self):
-        """Make the sums over targets from which one penalty for all is chosen.
-
-        Returns
-        -------
-        sums : dict of str to ndarray
-            Zeros: ``n_scans (n_alphas + 1) + rank^2`` numbers; sums of parts of the targets add up elementwise. ``cross`` stays
-            zero where directions span all scans: nothing of it is needed then.
-        """
+    def _own_sums(self, allocate):
+        # Where directions span all scans nothing of `cross` is needed, and it stays zero.
         n_scans, rank = self.decomposition.U.shape
         cross = np.zeros((n_scans, len(self.alphas)))
-        scalars = {"total": np.zeros(1), "n_targets": np.zeros(1)}
-        return {"squares": np.zeros(n_scans), "cross": cross, "inner": np.zeros((rank, rank)), **scalars}
+        return {"squares": np.zeros(n_scans), "cross": cross, "inner": np.zeros((rank, rank))}
 
-    def add(self, sums, Z, Y):
-        """Add targets to the sums, in place.
-
-        Parameters
-        ----------
-        sums : dict of str to ndarray
-            Of `start_sums`.
-        Z : ndarray of shape (rank, n_targets)
-            Of `project`.
-        Y : ndarray of shape (n_scans, n_targets)
-            Centred targets.
-        """
+    def _add(self, sums, Z, Y):
         sums["inner"] += symmetric_product(Z)
-        squares = np.einsum("ij,ij->i", Y, Y)
-        sums["squares"] += squares
-        sums["total"] += squares.sum()
-        sums["n_targets"] += Y.shape[1]
+        sums["squares"] += np.einsum("ij,ij->i", Y, Y)
         if not self.decomposition.saturated:
             for rows in self._rows():
                 self._add_cross(sums, rows, Y[rows] @ Z.T)
 
-    def add_gram(self, sums, gram, n_targets):
-        """Add targets of which only the products of scans with scans are known.
-
-        Parameters
-        ----------
-        sums : dict of str to ndarray
-            Of `start_sums`.
-        gram : ndarray of shape (n_scans, n_scans)
-            ``Y Y'`` of centred targets.
-        n_targets : int
-            How many they are.
-        """
-        U = self.decomposition.U
-        product = gram.astype(U.dtype, copy=False) @ U
-        sums["inner"] += U.T @ product
+    def _add_gram(self, sums, gram, product, inner):
+        sums["inner"] += inner
         sums["squares"] += np.diagonal(gram)
-        sums["total"] += np.trace(gram)
-        sums["n_targets"] += n_targets
         if not self.decomposition.saturated:
             for rows in self._rows():
                 self._add_cross(sums, rows, product[rows])
 
-    def loss(self, sums, index):
-        """Compute the criterion of one penalty for all targets.
-
-        Parameters
-        ----------
-        sums : dict of str to ndarray
-            Of all targets.
-        index : int
-            Which penalty.
-
-        Returns
-        -------
-        loss : float
-            Mean over scans and targets of the squared held-out error.
-        """
+    def _loss(self, sums, index):
         U, influence = self.decomposition.U, self._influence[index]
         saturated = self.decomposition.saturated
         weight = self._weight(index)
@@ -122,25 +73,9 @@ class LeaveOneOut(Criterion):
             scaled = U[rows] * np.sqrt(influence[rows, None]).astype(U.dtype)
             quadratic += np.einsum("kl,kl->", inner, symmetric_product(scaled.T), dtype=np.float64)
         total = quadratic + (0.0 if saturated else influence @ (sums["squares"] - 2 * sums["cross"][:, index]))
-        return float(total / (len(U) * sums["n_targets"][0]))
+        return total / len(U)
 
-    def evaluate(self, index, Z, Y):
-        """Compute the criterion of one penalty for each target.
-
-        Parameters
-        ----------
-        index : int
-            Which penalty.
-        Z : ndarray of shape (rank, n_targets)
-            Of `project`.
-        Y : ndarray of shape (n_scans, n_targets)
-            Centred targets.
-
-        Returns
-        -------
-        losses : ndarray of shape (n_targets,), float64
-            Mean over scans of the squared held-out error.
-        """
+    def _evaluate(self, index, Z, Y):
         U = self.decomposition.U
         influence = (self._influence[index] / len(U)).astype(U.dtype)
         return weighted_residuals(U, self._weight(index), Z, Y, influence, self.decomposition.saturated)

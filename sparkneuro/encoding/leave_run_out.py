@@ -27,88 +27,35 @@ class LeaveRunOut(Criterion):
     Liland, Skogholt and Indahl 2024, IEEE Access 12, 17349: segmented cross-validation from one fit.
     """
 
+    takes_gram = True
+
     def __init__(self, decomposition, alphas, runs):
         super().__init__(decomposition, alphas)
         self.runs = runs
         self._corrections = {}
 
-    def start_sums(self, allocate=np.zeros):
-        """Make the sums over targets from which one penalty for all is chosen.
-
-        Parameters
-        ----------
-        allocate : callable
-            Makes an array of zeros of a shape; (n_scans, rank) numbers may be more than a task should keep in memory.
-
-        Returns
-        -------
-        sums : dict of str to ndarray
-            Zeros; sums of parts of the targets add up elementwise.
-        """
+    def _own_sums(self, allocate):
         n_scans, rank = self.decomposition.U.shape
         squares = np.zeros(sum((run.stop - run.start) ** 2 for run in self.runs))
-        scalars = {"total": np.zeros(1), "n_targets": np.zeros(1)}
-        return {"squares": squares, "cross": allocate((n_scans, rank)), "inner": np.zeros((rank, rank)), **scalars}
+        cross = allocate((n_scans, rank), self.decomposition.U.dtype)  # by far the largest: as many numbers as U has
+        return {"squares": squares, "cross": cross, "inner": np.zeros((rank, rank))}
 
-    def add(self, sums, Z, Y):
-        """Add targets to the sums, in place.
-
-        Parameters
-        ----------
-        sums : dict of str to ndarray
-            Of `start_sums`.
-        Z : ndarray of shape (rank, n_targets)
-            Of `project`.
-        Y : ndarray of shape (n_scans, n_targets)
-            Centred targets.
-        """
+    def _add(self, sums, Z, Y):
         sums["inner"] += symmetric_product(Z)
-        sums["n_targets"] += Y.shape[1]
         for run, squares in self._squares(sums):
             part = Y[run]
-            products = symmetric_product(part)
-            squares += products
-            sums["total"] += np.trace(products)
+            squares += symmetric_product(part)
             if not self.decomposition.saturated:
                 sums["cross"][run] += part @ Z.T
 
-    def add_gram(self, sums, gram, n_targets):
-        """Add targets of which only the products of scans with scans are known.
-
-        Parameters
-        ----------
-        sums : dict of str to ndarray
-            Of `start_sums`.
-        gram : ndarray of shape (n_scans, n_scans)
-            ``Y Y'`` of centred targets.
-        n_targets : int
-            How many they are.
-        """
-        U = self.decomposition.U
-        product = gram.astype(U.dtype, copy=False) @ U
+    def _add_gram(self, sums, gram, product, inner):
+        sums["inner"] += inner
         if not self.decomposition.saturated:
             sums["cross"] += product
-        sums["inner"] += U.T @ product
-        sums["n_targets"] += n_targets
-        sums["total"] += np.trace(gram)
         for run, squares in self._squares(sums):
             squares += gram[run, run]
 
-    def loss(self, sums, index):
-        """Compute the criterion of one penalty for all targets.
-
-        Parameters
-        ----------
-        sums : dict of str to ndarray
-            Of all targets.
-        index : int
-            Which penalty.
-
-        Returns
-        -------
-        loss : float
-            Mean over scans and targets of the squared held-out error.
-        """
+    def _loss(self, sums, index):
         U, weight, saturated = self.decomposition.U, self._weight(index), self.decomposition.saturated
         inner = (weight[:, None] * sums["inner"] * weight).astype(U.dtype)
         total = rounding = 0.0
@@ -124,25 +71,9 @@ class LeaveRunOut(Criterion):
                 with np.errstate(over="ignore"):
                     rounding += np.finfo(U.dtype).eps * np.linalg.norm(squares) * np.linalg.norm(correction.T @ correction)
         # Where the other runs have fewer scans than there are directions, what a small penalty leaves may drown in rounding.
-        return float(total / (len(U) * sums["n_targets"][0])) if rounding < 0.1 * total else np.inf
+        return total / len(U) if rounding < 0.1 * total else np.inf
 
-    def evaluate(self, index, Z, Y):
-        """Compute the criterion of one penalty for each target.
-
-        Parameters
-        ----------
-        index : int
-            Which penalty.
-        Z : ndarray of shape (rank, n_targets)
-            Of `project`.
-        Y : ndarray of shape (n_scans, n_targets)
-            Centred targets.
-
-        Returns
-        -------
-        losses : ndarray of shape (n_targets,), float64
-            Mean over scans of the squared held-out error.
-        """
+    def _evaluate(self, index, Z, Y):
         U, losses = self.decomposition.U, np.zeros(Y.shape[1])
         for columns in column_blocks(Y):
             error = residuals(U, self._weight(index), Z[:, columns], Y[:, columns], self.decomposition.saturated)

@@ -233,7 +233,7 @@ def _fold_bytes(work):
 
 
 def _sum_bytes(work):
-    """Of the sums from which one penalty for all targets is chosen."""
+    """Of the sums from which one penalty for all targets is chosen, but for those that lie in a file."""
     n, k = work.n_train, work.rank
     if work.alpha_per_target or work.criterion == "none":
         return 0
@@ -241,9 +241,15 @@ def _sum_bytes(work):
         return 8 * n**2
     each = {
         "loo": k * k + n * (work.n_alphas + 1), "gcv": k * k, "kfold": work.n_folds * k * k,
-        "leave_one_run_out": k * k + n * k + n**2 / max(work.n_runs, 1),
+        "leave_one_run_out": k * k + n**2 / max(work.n_runs, 1),
     }  # fmt: skip
     return 8 * work.n_gammas * each[work.criterion]
+
+
+def _cross_bytes(work):
+    """Of the sums that lie in a file: targets by projected targets."""
+    by_runs = work.criterion == "leave_one_run_out" and not work.by_gram and not work.alpha_per_target
+    return 4 * work.n_gammas * work.n_train * work.rank if by_runs else 0
 
 
 def _task_bytes(work):
@@ -269,7 +275,7 @@ def _disk_bytes(work):
     kept = 4 * work.n_targets * ((work.n_features if work.coefficients else 0) + (work.n_test if work.predictions else 0) + 10)
     sums = 0
     if not work.alpha_per_target and work.criterion != "none":
-        sums = work.n_subjects * work.n_slots * _sum_bytes(work) + work.n_subjects * 4 * n_results * work.n_train
+        sums = work.n_subjects * work.n_slots * (_sum_bytes(work) + _cross_bytes(work)) + work.n_subjects * 4 * n_results * work.n_train
     return kept + _shared_bytes(work) + sums + 4 * (work.n_train + work.n_test) * work.n_undelayed
 
 

@@ -197,7 +197,7 @@ def _fit_all(decomposition, rule, Y, Y_mean, alphas, search):
 
 def _sum_targets(decomposition, rule, Y, Y_mean):
     sums, dtype = rule.start_sums(), decomposition.U.dtype
-    if hasattr(rule, "add_gram") and prefers_gram(len(Y), decomposition.rank, Y.shape[1]):
+    if rule.takes_gram and prefers_gram(len(Y), decomposition.rank, Y.shape[1]):
         gram = np.zeros((len(Y), len(Y)))
         for _, part in _centred_blocks(Y, Y_mean, dtype, GRAM_BYTES // (dtype.itemsize * len(Y)) + 1):
             gram += symmetric_product(part)

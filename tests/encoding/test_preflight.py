@@ -73,3 +73,10 @@ def test_what_fits_is_let_through_and_described():
     lines = preflight.lines()
     assert lines["eigendecomposition"].split()[1] == "Tflop"
     assert {"together", "memory of the driver", "memory of a task", "disk at most"} <= set(lines)
+
+
+def test_the_largest_sums_of_leaving_runs_out_are_disk_and_not_memory():
+    loo, runs = plan(), plan(criterion="leave_one_run_out")
+    in_files = THESIS.n_slots * 4 * THESIS.n_train * THESIS.n_features
+    assert runs.disk_bytes - loo.disk_bytes > in_files
+    assert runs.task_bytes < loo.task_bytes + in_files / THESIS.n_slots / 4

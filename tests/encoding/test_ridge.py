@@ -364,3 +364,14 @@ def test_data_that_cannot_be_fitted_are_refused(change, message):
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises((SettingsError, FormatError), match=message):
         fit_ridge(*draw((61, 13)), **{"alphas": ALPHAS, **settings})
+
+
+@pytest.mark.parametrize("criterion", ["gcv", "kfold"])
+def test_many_targets_have_one_penalty_by_criteria_that_look_at_each(criterion):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((30, 12))
+    Y = X @ rng.standard_normal((12, 900)) + 3 * rng.standard_normal((30, 900))
+    alphas = [0.1, 1.0, 10.0, 100.0]
+    one = fit_ridge(X, Y, alphas, criterion, search="exhaustive")
+    each = fit_ridge(X, Y, alphas, criterion, alpha_per_target=True, search="exhaustive")
+    np.testing.assert_allclose(one.losses, each.losses.mean(axis=1), rtol=1e-8)
