@@ -275,7 +275,8 @@ def _disk_bytes(work):
     kept = 4 * work.n_targets * ((work.n_features if work.coefficients else 0) + (work.n_test if work.predictions else 0) + 10)
     sums = 0
     if not work.alpha_per_target and work.criterion != "none":
-        sums = work.n_subjects * work.n_slots * (_sum_bytes(work) + _cross_bytes(work)) + work.n_subjects * 4 * n_results * work.n_train
+        parts = work.n_slots * (_sum_bytes(work) + _cross_bytes(work))
+        sums = work.n_subjects * (parts + 4 * n_results * work.n_train)
     return kept + _shared_bytes(work) + sums + 4 * (work.n_train + work.n_test) * work.n_undelayed
 
 
