@@ -71,11 +71,12 @@ def add_arguments(parser, settings_class):
             continue
         flag = "--" + field.name.replace("_", "-")
         if meta["type"] is bool:
-            parser.add_argument(
-                flag, dest=field.name, help=meta["help"], default=field.default, action=argparse.BooleanOptionalAction
-            )
+            shown = f"{meta['help']} (default: {'yes' if field.default else 'no'})"
+            parser.add_argument(flag, dest=field.name, help=shown, default=field.default, action=argparse.BooleanOptionalAction)
             continue
-        shown = "" if field.default in (None, ()) else f" (default: {field.default})"
+        words = field.default if isinstance(field.default, tuple) else (field.default,)
+        as_typed = " ".join(f"{word:g}" if isinstance(word, float) else str(word) for word in words)
+        shown = "" if field.default in (None, ()) else f" (default: {as_typed})"
         parser.add_argument(
             flag, dest=field.name, help=meta["help"] + shown, default=field.default,
             type=meta["type"], choices=meta["choices"], **many,
