@@ -41,6 +41,7 @@ def sum_targets(job):
     """
     if store.exists(store.join(job["output"], "done.npy")):
         return {"output": job["output"]}
+    store.delete(job["output"])  # what an earlier try has left
     design, table = Design.open(job["design"]), VoxelTable.open(job["table"])
     runs = [table.find_run(key) for key in job["runs"]]
     n, n_targets = design.n_train, 0
@@ -57,6 +58,7 @@ def sum_targets(job):
                 gram.add(Y)
             for rule, sums in zip(rules, all_sums, strict=True):
                 rule.add(sums, rule.project(Y), Y)
+            store.write_bytes(summed_path(job["output"], block), b"")
         if gram is not None:
             all_sums = [{"gram": gram.total()}]
         for place, sums in enumerate(all_sums):
@@ -68,6 +70,24 @@ def sum_targets(job):
 
 def _allocate(folder, shape, dtype):
     return create_array(f"{folder}/{len(os.listdir(folder))}.npy", shape, dtype)
+
+
+def summed_path(output, block):
+    """Tell which empty file says that a block is summed up, for whoever watches.
+
+    Parameters
+    ----------
+    output : str
+        The folder of the sums.
+    block : int
+        Number of the block.
+
+    Returns
+    -------
+    path : str
+        Path or URI.
+    """
+    return store.join(output, f"block={block:05d}")
 
 
 def sums_gram(rule):

@@ -19,7 +19,7 @@ from sparkneuro.data import store
 from sparkneuro.data.array_file import create_array, open_array, write_array
 from sparkneuro.data.task_progress import show_progress
 from sparkneuro.data.voxel_table import MASK, VoxelTable
-from sparkneuro.encoding.block_tasks import coefficient_path, fit_block, sum_targets, sums_gram, target_path
+from sparkneuro.encoding.block_tasks import coefficient_path, fit_block, sum_targets, summed_path, sums_gram, target_path
 from sparkneuro.encoding.build_design import build_design, describe_design
 from sparkneuro.encoding.choice import choose_one
 from sparkneuro.encoding.cohort import match_subjects
@@ -120,8 +120,12 @@ def _choose(table, cohort, blocks, designs, settings, run, n_slots, progress):
             owners += [member] * len(mine)
     if not jobs:
         return choices
-    sizes = {job["output"]: len(job["blocks"]) * _block_bytes(table, owner) for job, owner in zip(jobs, owners, strict=True)}
-    with show_progress("choose alpha", sizes, lambda: _finished_sums(settings, sizes), "parts", progress):
+    sizes = {
+        summed_path(job["output"], block): _block_bytes(table, owner)
+        for job, owner in zip(jobs, owners, strict=True)
+        for block in job["blocks"]
+    }
+    with show_progress("choose alpha", sizes, lambda: _list_below(store.join(settings.output, WORK)), "blocks", progress):
         run(sum_targets, jobs)
     for member in {owner.subject: owner for owner in owners}.values():
         folders = [job["output"] for job, owner in zip(jobs, owners, strict=True) if owner.subject == member.subject]
@@ -202,7 +206,7 @@ def _fit(table, cohort, blocks, designs, choices, settings, run, progress):
     missing = [job for job in jobs if not _is_done(job, _subject(table, job), settings)]
     if len(missing) < len(jobs):
         log.warning("%d of %d blocks are there already.", len(jobs) - len(missing), len(jobs))
-    with show_progress("fit", sizes, lambda: _finished_targets(settings), "blocks", progress):
+    with show_progress("fit", sizes, lambda: _list_below(store.join(settings.output, "targets")), "blocks", progress):
         if missing:
             run(fit_block, missing)
 
@@ -237,13 +241,8 @@ def _block_bytes(table, member):
     return 4 * member.n_scans * min(table.block_size, table.n_voxels)
 
 
-def _finished_targets(settings):
-    folder = store.join(settings.output, "targets")
+def _list_below(folder):
     return [store.join(folder, name) for name in store.list_files(folder, recursive=True)]
-
-
-def _finished_sums(settings, sizes):
-    return [path for path in sizes if store.exists(store.join(path, "done.npy"))]
 
 
 def _finish_predictions(table, cohort, record):

@@ -14,7 +14,7 @@ from tables import call_each, plant  # noqa: E402
 
 from sparkneuro.data import store  # noqa: E402
 from sparkneuro.data.feature_table import write_features  # noqa: E402
-from sparkneuro.data.target_block import read_columns  # noqa: E402
+from sparkneuro.data.target_block import read_columns, read_targets  # noqa: E402
 from sparkneuro.data.voxel_table import VoxelTable, write_block  # noqa: E402
 from sparkneuro.encoding import block_tasks, ridge  # noqa: E402
 from sparkneuro.encoding import fit_encoder as fitting
@@ -427,3 +427,15 @@ def test_the_record_is_plain_json(planted, tmp_path):
     fit(planted, tmp_path / "m.ridge")
     content = json.loads((tmp_path / "m.ridge/encoder.json").read_text())
     assert content["format"] == 1 and content["subjects"]["01"]["n_targets"] == 59
+
+
+def test_whoever_watches_sees_each_block_when_it_is_summed_up(planted, tmp_path, monkeypatch):
+    seen = []
+
+    def read_and_look(table, runs, block, order):
+        seen.append(len(list((tmp_path / "m.ridge/_work").rglob("block=*"))))
+        return read_targets(table, runs, block, order)
+
+    monkeypatch.setattr(block_tasks, "read_targets", read_and_look)
+    fit(planted, tmp_path / "m.ridge", n_slots=1, subjects=("01",))
+    assert seen[:4] == [0, 1, 2, 3]
