@@ -34,7 +34,7 @@ MAY_IMPORT = {
 
 # Third-party library -> where its door is, as path prefixes below sparkneuro/.
 DOORS = {
-    "nibabel": ("data/nifti.py",),
+    "nibabel": ("data/nifti.py", "data/cifti.py"),
     "h5py": ("data/hdf5.py",),
     "mne": ("data/eeg.py", "preprocess/"),
     "matplotlib": ("report/",),

@@ -110,6 +110,32 @@ def read_rows(path, dataset, start, stop):
         return file[dataset][start:stop]
 
 
+def read_attributes(path, dataset):
+    """Read the attributes of a dataset.
+
+    Parameters
+    ----------
+    path : str
+        Path or URI of the file.
+    dataset : str
+        Name, as `list_datasets` tells it.
+
+    Returns
+    -------
+    attributes : dict
+        Values by name.
+
+    Raises
+    ------
+    StorageError, FormatError, MissingExtraError
+        As `list_datasets`; FormatError also when there is no such dataset.
+    """
+    with _open_hdf5(path) as file:
+        if dataset not in file:
+            raise FormatError(f"{path}: there is no dataset {dataset}; was the file replaced?")
+        return dict(file[dataset].attrs)
+
+
 @contextmanager
 def open_file(path):
     """Open a file to read anywhere in it, memory-mapped when it is local.
