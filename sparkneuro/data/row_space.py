@@ -92,8 +92,8 @@ def locate_rows(numbers, affine):
     n_rows = int(numbers.max(initial=0))
     counts = np.bincount(rows, minlength=n_rows)
     with np.errstate(invalid="ignore"):
-        indices = np.stack([np.bincount(rows, axis, minlength=n_rows) for axis in places.T.astype(float)], axis=1) / counts[:, None]
-    return indices @ np.asarray(affine)[:3, :3].T + np.asarray(affine)[:3, 3]
+        indices = [np.bincount(rows, axis, minlength=n_rows) / counts for axis in places.T.astype(float)]
+    return np.stack(indices, axis=1) @ np.asarray(affine)[:3, :3].T + np.asarray(affine)[:3, 3]
 
 
 def copy_row_space(kind, source, target):

@@ -13,7 +13,8 @@ from sparkneuro.data import store
 from sparkneuro.data.bids import run_key
 from sparkneuro.data.block import flatten_lists, write_block
 from sparkneuro.data.receipts import RECEIPTS, write_recipe
-from sparkneuro.data.voxel_table import MASK, METADATA, Run, VoxelTable
+from sparkneuro.data.row_space import copy_row_space
+from sparkneuro.data.voxel_table import METADATA, Run, VoxelTable
 
 COLUMNS = "session string, task string, run string, voxel int, series array<float>, subject string, block int"
 WRITTEN = "subject string, session string, task string, run string, block int, rows long, length int"
@@ -105,9 +106,10 @@ def write_voxel_table(dataframe, path, like, column, units, step):
         (*like.steps, step),
         units,
         settings={"made_from": like.path},
+        rows=like.rows,
     )
     _check_files(table)
-    store.write_bytes(store.join(path, MASK), store.read_bytes(store.join(like.path, MASK)))
+    copy_row_space(like.rows, like.path, path)
     table.save()
     return table
 

@@ -2,7 +2,8 @@
 
     NAME.voxels/
       voxel_table.json      what it holds; written last, so a folder without it is not a table (yet)
-      mask.nii.gz           which voxels; a voxel's number is its place in ``volume[mask]``
+      mask.nii.gz           which voxels; a voxel's number is its place in ``volume[mask]`` (of parcels: parcels.nii.gz and
+                            parcels.tsv; of grayordinates: grayordinates.dscalar.nii)
       subject=01/block=00000/SESSION_TASK_RUN.parquet      columns session, task, run, voxel (int32), series (list<float32>)
       _runs/                a receipt and a tSNR map for each run that is done
 
@@ -13,7 +14,9 @@ The mask is cut into blocks of `block_size` voxels; a run has one file a block. 
 import json
 from dataclasses import asdict, dataclass, field, fields
 
-from sparkneuro.data import store
+import numpy as np
+
+from sparkneuro.data import row_space, store
 from sparkneuro.data.bids import run_key
 from sparkneuro.data.block import block_path, read_block, write_block
 from sparkneuro.data.nifti import read_volume
@@ -24,7 +27,6 @@ FORMAT = 1
 __all__ = ["Run", "VoxelTable", "write_block"]
 
 METADATA = "voxel_table.json"
-MASK = "mask.nii.gz"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Run:
         Voxels of the mask that have no row because they never change, or hold NaN or infinity.
     tsnr_median : float or None
         Median temporal signal-to-noise ratio of the rows, before cleaning.
+    sample_mask : list of (int, int) or None
+        Scans of the source that `series` holds, first and last of each stretch, where scrubbing has removed others; None where
+        it holds all.
+    n_source_scans : int or None
+        Scans of the source, where some were removed.
     """
 
     subject: str
@@ -63,6 +70,8 @@ class Run:
     n_constant: int = 0
     n_non_finite: int = 0
     tsnr_median: float | None = None
+    sample_mask: list | None = None
+    n_source_scans: int | None = None
 
     @property
     def key(self):
@@ -81,21 +90,23 @@ class VoxelTable:
     space : str
         BIDS space of the grid.
     affine : list of list of float
-        From voxel indices to mm, (4, 4).
+        From voxel indices to mm, (4, 4); [] where rows have no grid.
     shape : tuple of int
-        (x, y, z).
+        (x, y, z), or (n_rows,) where rows have no grid.
     runs : tuple of Run
         Sorted by key.
     block_size : int
         Voxels of a block; the last one may have fewer.
     n_voxels : int
-        Voxels in the mask.
+        Voxels in the mask, or whatever else its rows are.
     steps : tuple of str
         What was done to the series, in order.
     units : str
         Of the series: "z-score", "source unit" or "feature".
     settings : dict
         Settings of the job that made it.
+    rows : str
+        What a row is: "voxels", "parcels", "grayordinates" or "series".
     """
 
     path: str
@@ -108,6 +119,7 @@ class VoxelTable:
     steps: tuple
     units: str
     settings: dict = field(default_factory=dict)
+    rows: str = row_space.VOXELS
 
     @classmethod
     def open(cls, path):
@@ -135,7 +147,8 @@ class VoxelTable:
             if content["format"] > FORMAT:
                 newer = f"this voxel table has format {content['format']}, and this sparkneuro reads up to {FORMAT}"
                 raise FormatError(f"{path}: {newer}; update sparkneuro.")
-            values = {name.name: content[name.name] for name in fields(cls) if name.name != "path"}
+            values = {name.name: content[name.name] for name in fields(cls) if name.name not in ("path", "rows")}
+            values["rows"] = content.get("rows", row_space.VOXELS)
             runs = tuple(Run(**run) for run in values["runs"])
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, FormatError):
@@ -163,15 +176,43 @@ class VoxelTable:
         """
         return range(block * self.block_size, min(self.n_voxels, (block + 1) * self.block_size))
 
+    @property
+    def has_grid(self):
+        """Whether rows lie in a volume; maps of the others can only be written by row."""
+        return self.rows in (row_space.VOXELS, row_space.PARCELS)
+
+    def row_numbers(self):
+        """Read where the rows are.
+
+        Returns
+        -------
+        numbers : ndarray of shape (x, y, z), int32
+            0 outside; else 1 + the row: the voxel's number, or the parcel's.
+
+        Raises
+        ------
+        FormatError
+            When rows have no grid.
+        """
+        if not self.has_grid:
+            raise FormatError(f"{self.path}: a row is one of {self.n_voxels} {self.rows}, which have no grid of voxels.")
+        volume = read_volume(store.join(self.path, row_space.FILES[self.rows][0]))[0]
+        return row_space.number_voxels(volume != 0) if self.rows == row_space.VOXELS else volume.astype(np.int32)
+
     def mask(self):
         """Read the mask.
 
         Returns
         -------
         mask : ndarray of shape (x, y, z), bool
-            The table's voxels.
+            The table's voxels, or those of its parcels.
+
+        Raises
+        ------
+        FormatError
+            When rows have no grid.
         """
-        return read_volume(store.join(self.path, MASK))[0] != 0
+        return self.row_numbers() > 0
 
     def find_run(self, key):
         """Look a run up by its key.

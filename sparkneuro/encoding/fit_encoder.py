@@ -17,8 +17,9 @@ import numpy as np
 
 from sparkneuro.data import store
 from sparkneuro.data.array_file import create_array, open_array, write_array
+from sparkneuro.data.row_space import copy_row_space
 from sparkneuro.data.task_progress import show_progress
-from sparkneuro.data.voxel_table import MASK, VoxelTable
+from sparkneuro.data.voxel_table import VoxelTable
 from sparkneuro.encoding.block_tasks import coefficient_path, fit_block, sum_targets, summed_path, sums_gram, target_path
 from sparkneuro.encoding.build_design import build_design, describe_design
 from sparkneuro.encoding.choice import choose_one
@@ -256,6 +257,6 @@ def _finish_predictions(table, cohort, record):
             runs += [replace(run, **changes) for run in member.runs[len(member.runs) - member.n_test_runs :]]
     if not runs:
         return
-    store.write_bytes(store.join(path, MASK), store.read_bytes(store.join(table.path, MASK)))
+    copy_row_space(table.rows, table.path, path)
     steps = (*table.steps, f"prediction by {output}")
     replace(table, path=path, runs=tuple(runs), steps=steps, settings={"made_from": output}).save()

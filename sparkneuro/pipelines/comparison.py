@@ -191,13 +191,16 @@ def _open_predictions(path):
 
 def _check_grids(predicted, measured):
     remedy = "they must be of the same voxels"
-    for name, words in (("shape", "grid"), ("n_voxels", "number of voxels"), ("block_size", "block size")):
+    properties = {"rows": "kind of rows", "shape": "grid", "n_voxels": "number of rows", "block_size": "block size"}
+    for name, words in properties.items():
         if (mine := getattr(predicted, name)) != (other := getattr(measured, name)):
             raise FormatError(f"{predicted.path}: the {words} is {mine}, that of {measured.path} is {other}; {remedy}.")
+    if not predicted.has_grid:
+        return
     off = float(np.abs(np.subtract(predicted.affine, measured.affine)).max())
     if off > 1e-3:
         raise FormatError(f"{predicted.path}: the affine is off by up to {off:.4g} from that of {measured.path}; {remedy}.")
-    if not np.array_equal(predicted.mask(), measured.mask()):
+    if not np.array_equal(predicted.row_numbers(), measured.row_numbers()):
         raise FormatError(f"{predicted.path}: the mask differs from that of {measured.path}; {remedy}.")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from sparkneuro.data import store
 from sparkneuro.data.batches import fit_length
+from sparkneuro.data.row_space import locate_rows, place_rows
 from sparkneuro.data.voxel_table import VoxelTable
 from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.pipelines.evaluation import check_length, choose_rows, compare_methods, measure_pca
@@ -140,14 +141,14 @@ def build_sections(spark, table, record, packed, features=None):
     t_r, unit = _common([run.t_r for run in table.runs]), table.units
     table_rows, errors = compare_methods(rows, evaluation.measured, pca_errors, model)
     levels = {name: errors[name] for name in ("autoencoder", "autoencoder, H alone")}
-    mask, affine = table.mask(), np.array(table.affine)
-    error_map, covered = _map_errors(rows, mask)
+    numbers = table.row_numbers() if table.has_grid else None
+    mask, affine = None if numbers is None else numbers > 0, np.array(table.affine)
     described = [
         sections.describe_data([asdict(run) for run in table.runs], table.steps, mask, affine, _mean_tsnr(table), unit),
         sections.describe_training(record),
         sections.describe_reconstructions(examples, rows.correlation[evaluation.measured], evaluation.which, t_r, unit),
         sections.describe_filters(model.encoder.convolutions[0].get_weights()[0][:, 0], t_r),
-        sections.describe_map(error_map, covered, mask, affine, len(table.runs), _square(unit)),
+        *([] if numbers is None else [_describe_map(rows, numbers, affine, len(table.runs), _square(unit))]),
         sections.describe_errors(table_rows, pca_errors, levels, evaluation.which, evaluation.fitted_on, _square(unit)),
     ]
     if features is not None:
@@ -183,11 +184,14 @@ def _draw_examples(table, rows, measured, model, length):
     places = [order[round(rank * (len(order) - 1))] for _, rank in RANKS]
     series = np.concatenate([_read_series(table, rows, place, length) for place in places])
     reconstructions = Reconstructions(model).predict_on_batch(series)[0]
-    where = np.column_stack([np.argwhere(table.mask()), np.ones(table.n_voxels)]) @ np.array(table.affine).T
+    where = locate_rows(table.row_numbers(), table.affine) if table.has_grid else None
     examples = []
     for n, ((rank, _), place) in enumerate(zip(RANKS, places, strict=True)):
-        x, y, z = where[rows.voxel[place], :3]
-        name = f"{rank} ({table.runs[rows.run[place]].key}, x {x:.0f}, y {y:.0f}, z {z:.0f} mm)"
+        spot = f"row {rows.voxel[place]}"
+        if where is not None:
+            x, y, z = where[rows.voxel[place]]
+            spot = f"x {x:.0f}, y {y:.0f}, z {z:.0f} mm"
+        name = f"{rank} ({table.runs[rows.run[place]].key}, {spot})"
         correlation = float(rows.correlation[place])
         examples.append({"name": name, "series": series[n], "reconstruction": reconstructions[n], "correlation": correlation})
     return examples
@@ -199,13 +203,13 @@ def _read_series(table, rows, place, length):
     return fit_length(series[at : at + 1], length)
 
 
-def _map_errors(rows, mask):
-    n_voxels = int(mask.sum())
-    counts = np.bincount(rows.voxel, minlength=n_voxels)
-    sums = np.bincount(rows.voxel, rows.error, minlength=n_voxels)
-    errors, covered = np.zeros(mask.shape), np.zeros(mask.shape, bool)
-    errors[mask], covered[mask] = sums / np.maximum(counts, 1), counts > 0
-    return errors, covered
+def _describe_map(rows, numbers, affine, n_runs, unit):
+    from sparkneuro.report.sections import describe_map
+
+    counts, sums = np.bincount(rows.voxel), np.bincount(rows.voxel, rows.error)
+    measured = np.flatnonzero(counts)
+    errors = place_rows(numbers, measured, sums[measured] / counts[measured])
+    return describe_map(np.nan_to_num(errors), np.isfinite(errors), numbers > 0, affine, n_runs, unit)
 
 
 def _mean_tsnr(table):

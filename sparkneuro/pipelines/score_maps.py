@@ -1,6 +1,7 @@
 """Scores of brain targets as files that people and programs open: maps, tables, a summary and pictures.
 
-    maps/sub-01_r.nii.gz            one map a score, on the grid of the voxel table; NaN where there is no target
+    maps/sub-01_r.nii.gz            one map a score, on the grid of the voxel table; NaN where there is no target (of
+                                    grayordinates .dscalar.nii, and of rows without any place none)
     scores/subject=01.parquet       the same numbers by voxel, with their own precision
     scores.json                     a summary of each subject
     figures/sub-01_r.png            maps and distributions as pictures, where matplotlib is installed
@@ -11,7 +12,7 @@ import logging
 
 import numpy as np
 
-from sparkneuro.data import store
+from sparkneuro.data import row_space, store
 from sparkneuro.data.nifti import write_volume
 from sparkneuro.data.target_block import write_columns
 from sparkneuro.errors import MissingExtraError, require
@@ -43,14 +44,14 @@ def write_scores(output, table, scores, extra=None):
     summary : dict
         What ``scores.json`` holds.
     """
-    extra, mask = extra or {}, table.mask()
+    extra, numbers = extra or {}, table.row_numbers() if table.has_grid else None
     figures, subjects = _import_figures(), {}
     for subject, columns in scores.items():
         facts = extra.get("subjects", {}).get(subject, {})
         write_columns(store.join(output, "scores", f"subject={subject}.parquet"), columns)
-        volumes = _write_maps(output, table, mask, subject, columns)
+        volumes = _write_maps(output, table, numbers, subject, columns)
         if figures is not None:
-            pictures = _draw_scores(figures, mask, table.affine, columns, volumes, facts, extra)
+            pictures = _draw_scores(figures, numbers, table.affine, columns, volumes, facts, extra)
             for name, content in pictures.items():
                 store.write_bytes(store.join(output, "figures", f"sub-{subject}_{name}"), content)
         subjects[subject] = {**facts, **summarise_columns(columns, extra.get("fdr", FDR))}
@@ -58,36 +59,6 @@ def write_scores(output, table, scores, extra=None):
     # The last thing: a folder with a summary is whole.
     store.write_bytes(store.join(output, SUMMARY), json.dumps(summary, indent=1, allow_nan=False).encode())
     return summary
-
-
-def place_on_grid(mask, voxel, values):
-    """Put the values of voxels where they are in the brain.
-
-    Parameters
-    ----------
-    mask : ndarray of shape (x, y, z), bool
-        The table's voxels.
-    voxel : ndarray of shape (n_targets,), int
-        Numbers of voxels: places in ``volume[mask]``.
-    values : ndarray of shape (n_targets,)
-        A value each.
-
-    Returns
-    -------
-    volume : ndarray of shape (x, y, z), float32
-        The values; NaN elsewhere.
-
-    Examples
-    --------
-    >>> mask = np.array([[[True, False, True]]])
-    >>> place_on_grid(mask, np.array([1]), np.array([0.5])).tolist()
-    [[[nan, nan, 0.5]]]
-    """
-    inside = np.full(np.count_nonzero(mask), np.nan, np.float32)
-    inside[voxel] = values
-    volume = np.full(mask.shape, np.nan, np.float32)
-    volume[mask] = inside
-    return volume
 
 
 def summarise_columns(columns, fdr=FDR):
@@ -130,14 +101,28 @@ def _summarise(values):
     }
 
 
-def _write_maps(output, table, mask, subject, columns):
-    volumes = {}
-    for name, values in columns.items():
-        if name == "voxel" or values.ndim > 1 or not np.isfinite(values).any():
-            continue
-        volumes[name] = place_on_grid(mask, columns["voxel"], values)
-        write_volume(store.join(output, "maps", f"sub-{subject}_{name}.nii.gz"), volumes[name], table.affine)
+def _write_maps(output, table, numbers, subject, columns):
+    """Write a map of each column; return those that are volumes."""
+    names = [name for name, values in columns.items() if name != "voxel" and values.ndim == 1 and np.isfinite(values).any()]
+    maps = {name: columns[name] for name in names}
+    if table.rows == row_space.GRAYORDINATES:
+        _write_dense_maps(output, table, subject, maps, columns["voxel"])
+    if numbers is None:
+        return {}
+    volumes = {name: row_space.place_rows(numbers, columns["voxel"], values) for name, values in maps.items()}
+    for name, volume in volumes.items():
+        write_volume(store.join(output, "maps", f"sub-{subject}_{name}.nii.gz"), volume, table.affine)
     return volumes
+
+
+def _write_dense_maps(output, table, subject, maps, row):
+    from sparkneuro.data.cifti import read_brain_models, write_maps
+
+    brain_models = read_brain_models(store.join(table.path, row_space.BRAIN_MODELS))
+    for name, values in maps.items():
+        dense = np.full((1, table.n_voxels), np.nan, np.float32)
+        dense[0, row] = values
+        write_maps(store.join(output, "maps", f"sub-{subject}_{name}.dscalar.nii"), [name], dense, brain_models)
 
 
 def _import_figures():
@@ -151,28 +136,27 @@ def _import_figures():
     return encoding
 
 
-def _draw_scores(figures, mask, affine, columns, volumes, facts, extra):
+def _draw_scores(figures, numbers, affine, columns, volumes, facts, extra):
     """Every picture of one subject, by the ending of its name."""
-    pictures = {}
+    pictures, mask = {}, None if numbers is None else numbers > 0
     if "r" in volumes:
         pictures["r.png"] = figures.draw_correlation_map(volumes["r"], mask, affine)
+    if np.isfinite(columns.get("r", np.nan)).any():
         pictures["r_histogram.svg"] = figures.draw_score_histogram(columns["r"], facts.get("null_counts"))
     if "r_significant" in volumes:
         significant = np.where(volumes["r_significant"] == 0, np.nan, volumes["r_significant"])
         label = f"correlation r where q ≤ {extra.get('fdr', FDR):g}"
         pictures["r_significant.png"] = figures.draw_correlation_map(significant, mask, affine, label)
-    if "alpha" in volumes:
-        pictures |= _draw_alphas(figures, mask, affine, columns["alpha"], volumes["alpha"], facts, extra)
+    if np.isfinite(columns.get("alpha", np.nan)).any():
+        pictures |= _draw_alphas(figures, mask, affine, columns["alpha"], volumes.get("alpha"), facts, extra)
     return pictures
 
 
 def _draw_alphas(figures, mask, affine, chosen, volume, facts, extra):
     alphas = extra.get("settings", {}).get("alphas") or np.unique(chosen[np.isfinite(chosen)])
     if facts.get("alpha") is None:
-        return {
-            "alpha.svg": figures.draw_alphas(alphas, chosen),
-            "alpha.png": figures.draw_alpha_map(volume, mask, affine, alphas),
-        }
+        pictures = {"alpha.svg": figures.draw_alphas(alphas, chosen)}
+        return pictures if volume is None else {**pictures, "alpha.png": figures.draw_alpha_map(volume, mask, affine, alphas)}
     if not facts.get("losses"):
         return {}  # one penalty was given, so nothing was chosen
     label = f"loss ({facts['criterion']})" if "criterion" in facts else "loss"

@@ -21,8 +21,8 @@ def describe_data(runs, steps, mask, affine, tsnr, units):
         Fields of the table's runs.
     steps : sequence of str
         What was done to the series.
-    mask : ndarray of shape (x, y, z), bool
-        Voxels of the table.
+    mask : ndarray of shape (x, y, z), bool, or None
+        Voxels of the table; None where rows have no grid, and nothing is drawn.
     affine : array_like of shape (4, 4)
         From voxel indices to mm.
     tsnr : ndarray of shape (x, y, z) or None
@@ -42,7 +42,7 @@ def describe_data(runs, steps, mask, affine, tsnr, units):
     parts = [
         paragraph(
             f"{_count(len(runs), 'run')} of {_count(len(subjects), 'subject')}; {n_rows:,} rows, each the series of one voxel in"
-            f" one run; {int(mask.sum()):,} voxels in the mask. Unit of the series: {units}."
+            f" one run{'' if mask is None else f'; {int(mask.sum()):,} voxels in the mask'}. Unit of the series: {units}."
             + (f" Steps: {'; '.join(steps)}." if steps else "")
         ),
         table(columns, rows),
@@ -51,6 +51,8 @@ def describe_data(runs, steps, mask, affine, tsnr, units):
             + "Constant and non-finite voxels of the mask have no row. tSNR: mean over standard deviation, before cleaning."
         ),
     ]
+    if mask is None:
+        return "Data", parts
     if tsnr is None:
         drawn = brain.draw_slices(mask.astype(float), mask, affine, "in the mask", limits=(0, 1))
         return "Data", [*parts, picture(drawn, "Axial slices of the mask.", "The mask. This table keeps no tSNR map.")]

@@ -10,7 +10,7 @@ import pytest
 from sparkneuro.data.nifti import write_volume
 from sparkneuro.data.target_block import read_columns
 from sparkneuro.data.voxel_table import Run, VoxelTable
-from sparkneuro.pipelines.score_maps import place_on_grid, summarise_columns, write_scores
+from sparkneuro.pipelines.score_maps import summarise_columns, write_scores
 
 pytestmark = pytest.mark.processes  # takes seconds
 
@@ -63,10 +63,6 @@ def test_every_value_is_at_its_voxel(table, mask, tmp_path):
             np.testing.assert_allclose(volume[tuple(where[columns["voxel"]].T)], columns[name], rtol=1e-6)
             assert np.isfinite(volume).sum() == np.isfinite(columns[name]).sum()
     assert not (tmp_path / "out" / "maps" / "sub-01_loss.nii.gz").exists()  # nothing but NaN
-
-
-def test_a_grid_without_targets_is_nan(mask):
-    assert np.isnan(place_on_grid(mask, np.empty(0, np.int32), np.empty(0))).all()
 
 
 def test_tables_hold_every_column_as_it_was(table, tmp_path):
