@@ -1,22 +1,21 @@
 """BIDS names: which files are BOLD runs, whose they are, and what lies beside them.
 
+Files in the HCP's layout are read as if they had BIDS names.
+
 A name is ``key-value`` pairs joined by underscores and a suffix, e.g. ``sub-01_ses-a_task-rest_run-1_bold.nii.gz``.
 """
 
-import csv
-import fnmatch
 import json
 import posixpath
 import re
 
-import numpy as np
+from sparkneuro.data import hcp, store
+from sparkneuro.errors import FormatError
 
-from sparkneuro.data import store
-from sparkneuro.errors import FormatError, SettingsError
-
-BOLD_ENDINGS = ("_bold.nii.gz", "_bold.nii")
+BOLD_ENDINGS = ("_bold.nii.gz", "_bold.nii", "_bold.dtseries.nii", "_bold.h5", "_bold.hdf5")
 SKIPPED_FOLDERS = ("derivatives", "sourcedata", "code", "stimuli")
 _FOLDERS_OF_A_SUBJECT = re.compile(r"(sub-|ses-).*|func$")
+_OF_A_GRID = ("space", "res", "den", "desc", "cohort")
 _PARTS_OF_A_RUN = ("acq", "ce", "rec", "dir", "echo", "part")
 
 
@@ -40,6 +39,9 @@ def parse_name(path):
     >>> parse_name("sub-01/func/sub-01_task-rest_bold.nii.gz")
     ({'sub': '01', 'task': 'rest'}, 'bold')
     """
+    entities = hcp.parse_hcp_name(path)
+    if entities is not None:
+        return entities, "bold"
     words = posixpath.basename(str(path)).partition(".")[0].split("_")
     pairs = (word.partition("-") for word in words)
     return {key: value for key, dash, value in pairs if dash and value}, words[-1]
@@ -102,8 +104,9 @@ def run_key(subject, session="", task="", run=""):
 def find_bold(sources):
     """List the BOLD files of folders and of single files.
 
-    In a folder these are the files named ``*_bold.nii`` or ``*_bold.nii.gz`` at any depth, except in hidden folders and in
-    `derivatives`, `sourcedata`, `code` and `stimuli` below it (name such a folder itself to take its files).
+    In a folder these are the files named ``*_bold.nii.gz``, ``.nii``, ``.dtseries.nii`` or ``.h5`` at any depth, and runs in the
+    HCP's layout, except in hidden folders and in `derivatives`, `sourcedata`, `code` and `stimuli` below it (name such a folder
+    itself to take its files).
 
     Parameters
     ----------
@@ -127,18 +130,19 @@ def find_bold(sources):
         if not store.is_folder(source):
             paths.append(source)
             continue
-        names = [name for name in store.list_files(source, recursive=True) if _is_bold(name)]
+        names = [name for name in store.list_files(source, recursive=True) if _is_bold(source, name)]
         if not names:
             remedy = "list the files themselves, or get their content if they are only links"
-            raise FormatError(f"{source}: no file here is named *_bold.nii.gz or *_bold.nii; {remedy}.")
+            raise FormatError(f"{source}: no file here is named *_bold.nii.gz, .nii, .dtseries.nii or .h5; {remedy}.")
         paths += [store.join(source, name) for name in names]
     return list(dict.fromkeys(paths))
 
 
-def _is_bold(name):
-    folders = name.split("/")[:-1]
+def _is_bold(source, name):
+    if not name.endswith(BOLD_ENDINGS) and hcp.parse_hcp_name(store.join(source, name)) is None:
+        return False
     hidden = any(part.startswith(".") for part in name.split("/"))
-    return name.endswith(BOLD_ENDINGS) and not hidden and not any(part in SKIPPED_FOLDERS for part in folders)
+    return not hidden and not any(part in SKIPPED_FOLDERS for part in name.split("/")[:-1])
 
 
 def read_sidecar(path):
@@ -193,7 +197,7 @@ def _read_json(path):
 
 
 def find_confounds(path):
-    """Find the confounds table of a BOLD file, as fMRIPrep names it.
+    """Find the confounds table of a BOLD file, as fMRIPrep or the HCP names it.
 
     Parameters
     ----------
@@ -203,70 +207,47 @@ def find_confounds(path):
     Returns
     -------
     confounds : str
-        Path of the ``*_desc-confounds_timeseries.tsv`` (or ``_regressors.tsv``) beside it.
+        Path of the ``*_desc-confounds_timeseries.tsv`` (or ``_regressors.tsv``, or ``Movement_Regressors.txt``) beside it.
 
     Raises
     ------
     FormatError
         When there is none.
     """
-    folder = posixpath.dirname(str(path)) or "."
-    wanted = {key: value for key, value in parse_name(path)[0].items() if key not in ("space", "res", "den", "desc")}
-    for name in store.list_files(folder):
-        entities, suffix = parse_name(name)
-        if name.endswith(".tsv") and suffix in ("timeseries", "regressors") and entities == {**wanted, "desc": "confounds"}:
-            return store.join(folder, name)
-    expected = "_".join(f"{key}-{value}" for key, value in wanted.items()) + "_desc-confounds_timeseries.tsv"
-    raise FormatError(f"{path}: confounds were asked for, but there is no {expected} beside it.")
+    entities = {key: value for key, value in parse_name(path)[0].items() if key not in _OF_A_GRID}
+    if hcp.parse_hcp_name(path):
+        found, expected = _find_beside(path, lambda name: name == hcp.MOVEMENT), hcp.MOVEMENT
+    else:
+        wanted = {**entities, "desc": "confounds"}
+        found = _find_beside(path, lambda name: (
+            name.endswith(".tsv") and parse_name(name) in ((wanted, "timeseries"), (wanted, "regressors"))
+        ))
+        expected = "_".join(f"{key}-{value}" for key, value in wanted.items()) + "_timeseries.tsv"
+    if not found:
+        raise FormatError(f"{path}: confounds were asked for, but there is no {expected} beside it.")
+    return found
 
 
-def read_confounds(path, columns, n_scans):
-    """Read columns of a confounds table.
+def find_brain_mask(path):
+    """Find the brain mask of a preprocessed run, as fMRIPrep or the HCP names it.
 
     Parameters
     ----------
     path : str
-        Path or URI of a TSV file with one row a scan.
-    columns : sequence of str
-        Names, or patterns such as ``rot_?`` and ``a_comp_cor_0[0-4]``.
-    n_scans : int
-        Scans of the run.
+        Path or URI of a BOLD file.
 
     Returns
     -------
-    confounds : ndarray of shape (n_scans, n_confounds), float64
-        The values; ``n/a`` (first rows of derivatives) is replaced by the column's mean.
-
-    Raises
-    ------
-    FormatError
-        When a column is missing or holds no numbers, or the rows are not `n_scans`.
+    mask : str
+        Path of the ``*_desc-brain_mask.nii.gz`` with the same other entities, or of ``brainmask_fs.2.nii.gz``, beside it; ""
+        where there is none.
     """
-    rows = list(csv.reader(store.read_bytes(path).decode("utf-8-sig").splitlines(), delimiter="\t"))
-    names = rows[0] if rows else []
-    chosen = list(dict.fromkeys(name for pattern in columns for name in _match(path, names, pattern)))
-    if len(rows) - 1 != n_scans:
-        raise FormatError(f"{path}: one row a scan is expected, {n_scans} in all; the file has {max(0, len(rows) - 1)}.")
-    confounds = np.full((n_scans, len(chosen)), np.nan)
-    for column, name in enumerate(chosen):
-        try:
-            confounds[:, column] = [_number(row[names.index(name)]) for row in rows[1:]]
-        except (ValueError, IndexError) as error:
-            raise FormatError(f"{path}: column {name} holds something that is no number ({error}).") from error
-    finite = np.isfinite(confounds)
-    if not finite.any(axis=0).all():
-        raise FormatError(f"{path}: column {chosen[int(np.argmin(finite.any(axis=0)))]} holds no number at all.")
-    means = np.where(finite, confounds, 0).sum(axis=0) / finite.sum(axis=0)
-    return np.where(finite, confounds, means)
+    if hcp.parse_hcp_name(path):
+        return _find_beside(path, lambda name: name == hcp.BRAIN_MASK)
+    wanted = {**parse_name(path)[0], "desc": "brain"}
+    return _find_beside(path, lambda name: name.endswith((".nii.gz", ".nii")) and parse_name(name) == (wanted, "mask"))
 
 
-def _match(path, names, pattern):
-    matches = fnmatch.filter(names, pattern)
-    if not matches:
-        some = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-        raise SettingsError(f"{path}: no column is named {pattern}; it has {some}.")
-    return matches
-
-
-def _number(word):
-    return np.nan if word.strip().lower() in ("n/a", "nan", "") else float(word)
+def _find_beside(path, fits):
+    folder = posixpath.dirname(str(path)) or "."
+    return next((store.join(folder, name) for name in store.list_files(folder) if fits(name)), "")

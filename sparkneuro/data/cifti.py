@@ -92,14 +92,16 @@ def _read_axes(path, content, header):
         matrix = next(extension for extension in extensions if extension.get_code() == _ECODE).get_content().matrix
         axes = [cifti2_axes.from_index_mapping(matrix.get_index_map(number)) for number in (0, 1)]
     except StopIteration:
-        raise FormatError(f"{path}: this is a NIfTI-2 file without the CIFTI extension; name it .nii if it is a plain one.") from None
+        plain = "this is a NIfTI-2 file without the CIFTI extension; name it .nii if it is a plain one"
+        raise FormatError(f"{path}: {plain}.") from None
     except Exception as error:  # whatever the XML parser and nibabel raise over a damaged header
         raise FormatError(f"{path}: the header makes no sense ({error!r}); is the file damaged?") from error
     if not isinstance(axes[0], SeriesAxis | ScalarAxis) or not isinstance(axes[1], BrainModelAxis):
         kinds = " by ".join(type(axis).__name__.removesuffix("Axis") for axis in axes)
         raise FormatError(f"{path}: a series over grayordinates (.dtseries.nii) is expected; this file holds {kinds}.")
     if header.get_data_shape()[4:] != (len(axes[0]), len(axes[1])):
-        raise FormatError(f"{path}: the header says shape {header.get_data_shape()[4:]}, its axes {len(axes[0])} by {len(axes[1])}.")
+        promised = f"the header says shape {header.get_data_shape()[4:]}, its axes {len(axes[0])} by {len(axes[1])}"
+        raise FormatError(f"{path}: {promised}; is the file damaged?")
     return axes
 
 

@@ -203,7 +203,7 @@ def check_bold(header):
     return header
 
 
-def check_grid(header, shape, affine=None, other="the mask"):
+def check_grid(header, shape, affine=None, other="the mask", remedy="resample one to the other"):
     """Check that a file has a given grid.
 
     Parameters
@@ -216,6 +216,8 @@ def check_grid(header, shape, affine=None, other="the mask"):
         The right affine (mm), to a thousandth; None compares the shape only.
     other : str
         What has this grid, for the message.
+    remedy : str
+        What to do, for the message.
 
     Raises
     ------
@@ -224,10 +226,10 @@ def check_grid(header, shape, affine=None, other="the mask"):
     """
     if tuple(header.shape[:3]) != tuple(shape):
         grids = f"the grid is {header.shape[:3]}, that of {other} is {tuple(shape)}"
-        raise FormatError(f"{header.path}: {grids}; resample one to the other.")
+        raise FormatError(f"{header.path}: {grids}; {remedy}.")
     if affine is not None and not np.allclose(header.affine, affine, rtol=0, atol=1e-3):
         off = float(np.abs(header.affine - np.asarray(affine)).max())
-        raise FormatError(f"{header.path}: the affine is off by up to {off:.4g} from that of {other}; resample one to the other.")
+        raise FormatError(f"{header.path}: the affine is off by up to {off:.4g} from that of {other}; {remedy}.")
 
 
 def parse_header(stream):

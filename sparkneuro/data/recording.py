@@ -108,5 +108,6 @@ def open_recording(path):
     StorageError
         When it cannot be read.
     """
-    module, name = next((reader for endings, reader in READERS.items() if str(path).endswith(endings)), READERS[".nii", ".nii.gz"])
+    fitting = [reader for endings, reader in READERS.items() if str(path).endswith(endings)]
+    module, name = fitting[0] if fitting else READERS[".nii", ".nii.gz"]
     return getattr(import_module(f"sparkneuro.data.{module}"), name)(path)

@@ -3,8 +3,10 @@
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
-from sparkneuro.data import bids, store
-from sparkneuro.data.nifti import check_bold, check_grid, read_header
+from sparkneuro.data import bids, hcp, row_space, store
+from sparkneuro.data.bids_filter import BidsFilter, describe_unmatched
+from sparkneuro.data.confounds_table import read_confounds
+from sparkneuro.data.recording import open_recording
 from sparkneuro.errors import FormatError, SettingsError
 
 LONGEST_T_R = 60.0
@@ -24,15 +26,21 @@ class SourceRun:
     space : str
         BIDS space; "native" where the name has none.
     shape : tuple of int
-        (x, y, z).
+        (x, y, z), or (n_rows,) where rows have no grid.
     affine : tuple of tuple of float
-        From voxel indices to mm, (4, 4).
+        From voxel indices to mm, (4, 4); () where rows have no grid.
     n_scans : int
         Scans.
     t_r : float
         Repetition time (s).
     size, modified : int
         Bytes of the file as stored, and the time of its last change (ns).
+    rows : str
+        What a row of the file is: "voxels", "grayordinates" or "series".
+    preprocessed : bool
+        Whether its name says that a pipeline has been over it (fMRIPrep's ``desc-``, or the HCP's layout).
+    brain_mask : str
+        Path of the mask that lies beside a preprocessed run; "" where there is none.
     confounds : str
         Path of its confounds table; "" where none is wanted.
     """
@@ -49,12 +57,31 @@ class SourceRun:
     t_r: float
     size: int
     modified: int
+    rows: str = row_space.VOXELS
+    preprocessed: bool = False
+    brain_mask: str = ""
     confounds: str = ""
 
     @cached_property
     def key(self):
         """Name of the run, e.g. ``sub-01_task-rest``."""
         return bids.run_key(self.subject, self.session, self.task, self.run)
+
+    def read_states(self):
+        """Look up the files that the run's rows are made from.
+
+        Returns
+        -------
+        states : dict of str to dict
+            ``size`` (bytes) and ``modified`` (ns) by path: of the recording, and of the confounds and their JSON where used.
+        """
+        states = {self.path: {"size": self.size, "modified": self.modified}}
+        beside = self.confounds.removesuffix(".tsv") + ".json"
+        for path in (self.confounds, beside) if self.confounds else ():
+            if path == self.confounds or store.exists(path):
+                size, modified = store.stat(path)
+                states[path] = {"size": size, "modified": modified}
+        return states
 
     def to_dict(self):
         """Return the fields as plain values, for JSON.
@@ -67,67 +94,93 @@ class SourceRun:
         return asdict(self)
 
 
-def find_runs(sources, subjects=(), tasks=(), space=None, t_r=None, confounds=()):
+def find_runs(sources, bids_filter=None, t_r=None, confounds=(), need_confounds=False):
     """Find the BOLD runs of folders and files, and check them by their headers.
 
     Parameters
     ----------
     sources : sequence of str
-        BIDS-named folders, or files.
-    subjects, tasks : sequence of str
-        Labels to keep; empty keeps all.
-    space : str or None
-        Space to keep, e.g. ``MNI152NLin2009cAsym``; None keeps all.
+        BIDS-named folders, indexes of such (.parquet), or files.
+    bids_filter : BidsFilter or None
+        Which of them; None takes all.
     t_r : float or None
         Repetition time (s) of every run; None reads it from sidecar or header.
     confounds : sequence of str
-        Columns that every run's confounds table must have; empty looks for no table.
+        Columns that every run's confounds table must have.
+    need_confounds : bool
+        Whether every run must have such a table, whatever its columns.
 
     Returns
     -------
     runs : list of SourceRun
-        Sorted by key; all on one grid.
+        Sorted by key. Their grids may differ.
 
     Raises
     ------
     FormatError
-        When a file is not what it should be, two files are the same run, or grids differ.
+        When a file is not what it should be, or two files are the same run.
+    SettingsError
+        When the filter leaves nothing, or selects by a label that no file has.
     """
-    paths = [path for path in bids.find_bold(sources) if _is_wanted(path, subjects, tasks, space)]
-    if not paths:
-        raise SettingsError("no BOLD file is left after --subjects, --tasks and --space.")
     runs, seen = [], {}
-    for path in paths:
-        run = _inspect(path, t_r, confounds)
+    for path in choose_files(bids.find_bold(sources), bids_filter or BidsFilter()):
+        run = _inspect(path, t_r, confounds, need_confounds)
         if run.key in seen:
-            remedy = "choose with --space or --tasks, or list the files"
+            remedy = "choose with --space, --task-id or --bids-filter-file, or list the files"
             raise FormatError(f"{path} and {seen[run.key]} are both run {run.key}; {remedy}.")
         seen[run.key] = path
         runs.append(run)
-        check_grid(read_header(path), runs[0].shape, runs[0].affine, other=runs[0].path)
     return sorted(runs, key=lambda run: run.key)
 
 
-def _is_wanted(path, subjects, tasks, space):
-    labels, entities = bids.name_run(path), bids.parse_name(path)[0]
-    plain = {label.removeprefix("sub-") for label in subjects}
-    return (
-        (not plain or labels["subject"] in plain)
-        and (not tasks or labels["task"] in {label.removeprefix("task-") for label in tasks})
-        and (space is None or entities.get("space", "native") == space)
-    )
+def choose_files(paths, bids_filter):
+    """Keep the files that a filter wants.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        BOLD files.
+    bids_filter : BidsFilter
+        Which of them.
+
+    Returns
+    -------
+    chosen : list of str
+        Those that are wanted.
+
+    Raises
+    ------
+    SettingsError
+        When nothing is left, or a label selects nothing.
+    """
+    entities = [_entities(path) for path in paths]
+    unmatched = describe_unmatched(bids_filter, entities)
+    if unmatched:
+        raise SettingsError(f"{unmatched}.")
+    chosen = [path for path, known in zip(paths, entities, strict=True) if bids_filter.matches(known, "bold")]
+    if not chosen:
+        raise SettingsError("no BOLD file meets all filters together; leave some of them away.")
+    return chosen
 
 
-def _inspect(path, t_r, confounds):
-    header = check_bold(read_header(path))
-    table = bids.find_confounds(path) if confounds else ""
+def _entities(path):
+    """Entities of a name; a file that is no BIDS file is known by the subject that it is given."""
+    return {"sub": bids.name_run(path)["subject"], **bids.parse_name(path)[0]}
+
+
+def _inspect(path, t_r, confounds, need_confounds):
+    recording = open_recording(path)
+    entities = bids.parse_name(path)[0]
+    table = bids.find_confounds(path) if confounds or need_confounds else ""
     if table:
-        bids.read_confounds(table, confounds, header.shape[3])
+        read_confounds(table, confounds, recording.n_scans)
     size, modified = store.stat(path)
+    preprocessed = "desc" in entities or hcp.parse_hcp_name(path) is not None
     return SourceRun(
-        path=path, **bids.name_run(path), space=bids.parse_name(path)[0].get("space", "native"),
-        shape=header.shape[:3], affine=tuple(map(tuple, header.affine.tolist())), n_scans=header.shape[3],
-        t_r=find_t_r(path, header.t_r) if t_r is None else t_r, size=size, modified=modified, confounds=table,
+        path=path, **bids.name_run(path), space=entities.get("space", "native"), shape=tuple(recording.shape),
+        affine=() if recording.affine is None else tuple(map(tuple, recording.affine.tolist())), n_scans=recording.n_scans,
+        t_r=find_t_r(path, recording.t_r) if t_r is None else t_r, size=size, modified=modified, rows=recording.rows,
+        preprocessed=preprocessed, brain_mask=bids.find_brain_mask(path) if preprocessed else "", confounds=table,
     )
 
 

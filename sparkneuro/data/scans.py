@@ -44,7 +44,7 @@ def read_blocks(header, stream, n_bytes=BLOCK_BYTES):
         yield first, np.frombuffer(part, header.dtype).reshape(-1, scan_bytes // header.dtype.itemsize)
 
 
-def read_masked_series(path, mask):
+def read_masked_series(path, mask, prepare=None):
     """Read the BOLD series of a mask's voxels: one forward pass, in the memory of the result and one block of scans.
 
     ``bold = baseline + deviation``. A scanner's values have a large offset (35,000, say, around which they change by 200),
@@ -56,6 +56,8 @@ def read_masked_series(path, mask):
         Path or URI of a 4-D NIfTI file.
     mask : ndarray of shape (x, y, z), bool
         Which voxels; their order is that of ``bold[mask]``.
+    prepare : callable or None
+        ``prepare(scans) -> scans``, of shape (n, x, y, z), float64: what is done to whole scans first, e.g. smoothing.
 
     Returns
     -------
@@ -78,11 +80,20 @@ def read_masked_series(path, mask):
         baseline, deviation = None, np.empty((header.shape[3], len(places)), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # infinity stays infinite or becomes NaN, and is counted later
             for first, block in read_blocks(header, stream):
+                if prepare is not None:
+                    block = _prepare(prepare, header, block)
                 for scan, stored in enumerate(block, start=first):
-                    values = header.scale(stored[places]).astype(np.float64, copy=False)
+                    values = (stored[places] if prepare else header.scale(stored[places])).astype(np.float64, copy=False)
                     baseline = values if baseline is None else baseline
                     np.subtract(values, baseline, out=deviation[scan], casting="same_kind")
         return baseline, deviation, stream.finish()
+
+
+def _prepare(prepare, header, block):
+    """Do to whole scans what must be done before voxels are taken from them; scaled values, x running fastest again."""
+    x, y, z = header.shape[:3]
+    scans = header.scale(block).astype(np.float64, copy=False).reshape(-1, z, y, x).transpose(0, 3, 2, 1)
+    return prepare(scans).transpose(0, 3, 2, 1).reshape(len(block), -1)
 
 
 def read_mean_image(path):

@@ -1,10 +1,17 @@
 """Turn BOLD runs into a voxel table, one Spark task a run.
 
-A source is a BIDS-named folder (its *_bold.nii.gz files; those of a derivatives folder when it is named itself) or a NIfTI
-file. Voxels come from a mask file, or from nilearn's EPI mask: of all runs together (group), or of each subject (subject).
-Each series is detrended, high-pass filtered and cleaned of confounds when asked for, and z-scored. Running the command again
-does only what is missing: runs whose file has not changed are left as they are, new ones are added on the mask that the table
-has. A table keeps the settings that it was begun with; another setting is refused.
+A source is a folder of BIDS names (raw; fMRIPrep's derivatives when they are named themselves) or of the HCP's layout, an index
+of such (made by 'sparkneuro index'), or a file: NIfTI, CIFTI dense series (.dtseries.nii) or HDF5. It may lie on s3:// or hdfs://.
+
+A row of the table is the series of a voxel in a run. Voxels come from a mask file (brain or region of interest, resampled to the
+runs' grid), or from the runs' own brain masks, where fMRIPrep or the HCP has left them, else nilearn's EPI masks: of all runs
+together (group), or of each subject (subject). With --labels a row is the mean of a parcel. Rows of a dense series are its
+grayordinates.
+
+Each run is smoothed, detrended, high-pass filtered, cleaned of confounds (columns, or a strategy of nilearn's load_confounds)
+when asked for, and z-scored. Running the command again does only what is missing: runs whose content and confounds have not
+changed are left as they are, new ones are added on the mask that the table has; those that another version of sparkneuro has
+made are made again. A table keeps the settings that it was begun with; another setting is refused.
 """
 
 import logging
@@ -17,28 +24,39 @@ from sparkneuro.data.receipts import list_receipts, receipt_path, write_recipe
 from sparkneuro.data.task_progress import show_progress
 from sparkneuro.data.voxel_table import METADATA
 from sparkneuro.errors import SparkneuroError
-from sparkneuro.pipelines import ingest_plan
-from sparkneuro.pipelines.ingest_mask import make_masks
+from sparkneuro.pipelines import ingest_finish, ingest_plan
+from sparkneuro.pipelines.ingest_rows import make_rows
 from sparkneuro.pipelines.settings import argument, option
 
 LOG = logging.getLogger(__name__)
+
+STRATEGIES = ("motion24", "simple", "scrubbing", "compcor")
 
 
 @dataclass(frozen=True)
 class Settings:
     """Settings of ``sparkneuro ingest``."""
 
-    sources: tuple = argument("BIDS-named folders, or BOLD files (.nii, .nii.gz)", many=True)
+    sources: tuple = argument("BIDS or HCP folders, indexes (.parquet), or files (.nii, .nii.gz, .dtseries.nii, .h5)", many=True)
     output: str = option(None, "folder of the voxel table to make, e.g. rest.voxels")
-    mask: str = option("group", "group, subject, or a mask file on the grid of the runs")
+    mask: str = option("group", "group, subject, or a mask file; one on another grid is resampled to the runs'")
+    labels: str = option(None, "labels image: a row is the mean of a parcel; names are read from the .tsv beside it")
+    smoothing_fwhm: float = option(None, "full width at half maximum of a Gaussian kernel in mm, e.g. 8", type=float)
     detrend: bool = option(True, "remove the linear trend of each series")
     high_pass: float = option(None, "cut-off of a Butterworth high-pass filter in Hz, e.g. 0.008", type=float)
     confounds: tuple = option((), "columns of the confounds table beside each run to regress out, or patterns", many=True)
+    denoise: str = option(
+        None, "confounds by strategy, from fMRIPrep's table: 24 motion parameters and slow drifts (motion24), or nilearn's",
+        choices=STRATEGIES,
+    )  # fmt: skip
     standardize: bool = option(True, "z-score each series")
     t_r: float = option(None, "repetition time in seconds, instead of that of sidecar or header", type=float)
-    subjects: tuple = option((), "labels of the subjects to take; all when absent", many=True)
-    tasks: tuple = option((), "labels of the tasks to take; all when absent", many=True)
-    space: str = option(None, "BIDS space of the files to take, e.g. MNI152NLin2009cAsym")
+    participant_label: tuple = option((), "labels of the subjects to take; all when absent", many=True)
+    session_id: tuple = option((), "labels of the sessions to take", many=True)
+    task_id: tuple = option((), "labels of the tasks to take", many=True)
+    run: tuple = option((), "numbers of the runs to take", many=True)
+    space: tuple = option((), "BIDS spaces to take, e.g. MNI152NLin2009cAsym or MNI152NLin2009cAsym:res-2", many=True)
+    bids_filter_file: str = option(None, "JSON file of filters in fMRIPrep's form")
     block_size: int = option(4096, "voxels of a block")
 
 
@@ -71,7 +89,7 @@ def run(settings, spark):
     Returns
     -------
     sentence : str
-        What was done.
+        What was done, and a notice of what the sources lack.
 
     Raises
     ------
@@ -86,14 +104,13 @@ def run(settings, spark):
     started = time.monotonic()
     with _nothing_half_done(plan.table):
         _invalidate(plan)
+        results = []
         if plan.missing:
-            make_masks(plan, spark)
-            _ingest_missing(plan, spark)
-        table = ingest_plan.finish(plan)
-    megabytes, seconds = sum(source.size for source in plan.missing) / 1e6, time.monotonic() - started
-    pace = f"{_count(len(plan.missing))} ingested in {seconds:.1f} s ({megabytes:.1f} MB, {megabytes / seconds:.1f} MB/s)"
-    holds = f"the table has {_count(len(table.runs))} on {table.n_voxels} voxels in {table.n_blocks} blocks"
-    return f"{plan.table}: {pace if plan.missing else 'every run was there already'}; {holds}."
+            make_rows(plan, spark)
+            results = _ingest_missing(plan, spark)
+        table = ingest_finish.finish(plan)
+    made = {result["key"] for result in results if result["made"]}
+    return ingest_finish.describe(plan, table, made, time.monotonic() - started)
 
 
 def _count(n_runs):
@@ -105,27 +122,20 @@ def _invalidate(plan):
     store.delete(store.join(plan.table, METADATA))
     write_recipe(plan.table, plan.recipe)
     for source in plan.missing:
-        store.delete(receipt_path(plan.table, source.key))
+        if source.key not in plan.doubtful:
+            store.delete(receipt_path(plan.table, source.key))
 
 
 def _ingest_missing(plan, spark):
     from sparkneuro.data.spark import run_jobs
     from sparkneuro.pipelines.ingest_task import ingest_run
 
-    jobs = [
-        {
-            "table": plan.table,
-            "source": source.to_dict(),
-            "mask": plan.own_mask(source),
-            "block_size": plan.recipe["block_size"],
-            "recipe": plan.recipe["settings"],
-        }
-        for source in plan.missing
-    ]
-    sizes = {source.key: source.size for source in plan.missing}
+    jobs = [plan.make_job(source) for source in plan.missing]
+    sizes = {source.key: source.size for source in plan.missing if source.key not in plan.doubtful}
     with show_progress("ingest", sizes, lambda: list_receipts(plan.table)):
-        _, failures = run_jobs(spark, ingest_run, jobs)
+        results, failures = run_jobs(spark, ingest_run, jobs)
     ingest_plan.raise_first(failures)
+    return results
 
 
 @contextmanager

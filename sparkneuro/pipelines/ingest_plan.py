@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparkneuro.data import store
+from sparkneuro import __version__
+from sparkneuro.data import row_space, store
+from sparkneuro.data.bids_filter import make_filter
 from sparkneuro.data.block import block_path
-from sparkneuro.data.nifti import check_grid, read_header, read_volume
+from sparkneuro.data.nifti import check_grid, read_header
 from sparkneuro.data.receipts import list_receipts, read_receipt, read_recipe
 from sparkneuro.data.runs import SourceRun, find_runs
-from sparkneuro.data.voxel_table import MASK, Run, VoxelTable
 from sparkneuro.errors import FormatError, SettingsError
+from sparkneuro.pipelines.ingest_confounds import check_denoising
+from sparkneuro.pipelines.ingest_images import read_labels, read_mask
 from sparkneuro.validation import check_number
 
 MASKS = "_masks"
@@ -28,18 +31,24 @@ class Plan:
     sources : tuple of SourceRun
         All runs of the sources, checked.
     missing : tuple of SourceRun
-        Those of them that the table lacks, or that have changed.
+        Those of them that the table lacks, or that may have changed.
+    doubtful : frozenset of str
+        Keys of those of the missing whose rows are there, but whose files have another size or time: their content decides.
     recipe : dict
-        Grid, block size and settings of the table.
+        Rows, grid, block size and settings of the table.
     mask : ndarray of shape (x, y, z), bool, or None
-        The mask file's voxels; None where the mask is to be computed.
+        The mask file's voxels on the runs' grid; None where there is none.
+    parcels : tuple of (ndarray of shape (x, y, z), list of (int, str)) or None
+        Row numbers of a labels image, and value and name of each row; None where rows are no parcels.
     """
 
     table: str
     sources: tuple[SourceRun, ...]
     missing: tuple[SourceRun, ...]
+    doubtful: frozenset
     recipe: dict
     mask: np.ndarray | None
+    parcels: tuple | None
 
     def own_mask(self, source):
         """Tell where the mask of a run is when it is not the table's.
@@ -54,7 +63,33 @@ class Plan:
         path : str
             Path or URI of its subject's mask; "" where the table's mask is for all.
         """
-        return subject_mask(self.table, source.subject) if self.recipe["settings"]["mask"] == "subject" else ""
+        by_subject = self.recipe["rows"] == row_space.VOXELS and self.recipe["settings"]["mask"] == "subject"
+        return subject_mask(self.table, source.subject) if by_subject else ""
+
+
+    def make_job(self, source):
+        """Describe the ingest of one run as plain values.
+
+        Parameters
+        ----------
+        source : SourceRun
+            The run.
+
+        Returns
+        -------
+        job : dict
+            What `sparkneuro.pipelines.ingest_task.ingest_run` takes.
+        """
+        return {
+            "table": self.table,
+            "source": source.to_dict(),
+            "mask": self.own_mask(source),
+            "rows": self.recipe["rows"],
+            "affine": self.recipe["affine"],
+            "block_size": self.recipe["block_size"],
+            "recipe": self.recipe["settings"],
+            "doubtful": source.key in self.doubtful,
+        }
 
 
 def subject_mask(table, subject):
@@ -95,85 +130,27 @@ def make_plan(settings):
     """
     _check_settings(settings)
     table = settings.output.rstrip("/")
-    sources = find_runs(settings.sources, settings.subjects, settings.tasks, settings.space, settings.t_r, settings.confounds)
+    wanted = make_filter(
+        settings.participant_label, settings.session_id, settings.task_id, settings.run, settings.space, settings.bids_filter_file
+    )
+    sources = find_runs(settings.sources, wanted, settings.t_r, settings.confounds, bool(settings.denoise))
     _check_cut_off(settings.high_pass, sources)
+    check_denoising(settings, sources)
+    rows = _find_kind(settings, sources)
     mask = None if settings.mask in ("group", "subject") else read_mask(settings.mask, sources[0])
-    recipe = _write_down(settings, sources, mask)
+    parcels = read_labels(settings.labels) if settings.labels else None
+    if rows != row_space.PARCELS:
+        _check_one_space(sources)
+    recipe = _write_down(settings, sources, rows, mask, parcels)
     earlier = _read_earlier(table)
-    missing = sources
+    missing, doubtful = sources, []
     if earlier:
         _compare(table, earlier, recipe)
-        recipe = earlier
-        missing = _find_missing(table, sources)
+        recipe = {"rows": row_space.VOXELS, **earlier}
+        missing, doubtful = _find_missing(table, sources, recipe)
         _check_subjects(table, missing, recipe)
-    return Plan(table, tuple(sources), tuple(missing), recipe, mask)
-
-
-def read_mask(path, source):
-    """Read a mask file and check that it is one for a run.
-
-    Parameters
-    ----------
-    path : str
-        Path or URI of a 3-D NIfTI file.
-    source : SourceRun
-        A run, for its grid.
-
-    Returns
-    -------
-    mask : ndarray of shape (x, y, z), bool
-        Its voxels.
-
-    Raises
-    ------
-    FormatError
-        When it is no mask, empty, or on another grid.
-    """
-    if not store.exists(path):
-        raise SettingsError(f"mask must be group, subject or a file; there is no file {path}.")
-    header = read_header(path)
-    if len(header.shape) != 3:
-        raise FormatError(f"{path}: a mask is a 3-D image, and this one has shape {header.shape}.")
-    check_grid(header, source.shape, source.affine, other=source.path)
-    values = np.unique(read_volume(path)[0])
-    if len(values) > 2 or (len(values) == 2 and values[0] != 0) or not np.isfinite(values).all():
-        raise FormatError(f"{path}: a mask holds 0 and one other value; this image holds {len(values)} values, is it a mask?")
-    if not values.any():
-        raise FormatError(f"{path}: the mask is empty.")
-    return read_volume(path)[0] != 0
-
-
-def finish(plan):
-    """Write the metadata of all runs that have a receipt, which makes the folder a table.
-
-    Parameters
-    ----------
-    plan : Plan
-        What was to be done, and is done now.
-
-    Returns
-    -------
-    table : VoxelTable
-        The finished table.
-    """
-    runs = tuple(Run(**read_receipt(plan.table, key)["run"]) for key in list_receipts(plan.table))
-    recipe, settings = plan.recipe, plan.recipe["settings"]
-    n_voxels = int((read_volume(store.join(plan.table, MASK))[0] != 0).sum())
-    table = VoxelTable(
-        plan.table, recipe["space"], recipe["affine"], tuple(recipe["shape"]), runs, recipe["block_size"], n_voxels,
-        _name_steps(settings), "z-score" if settings["standardize"] else "source unit", settings,
-    )
-    _delete_strays(table)
-    table.save()
-    return table
-
-
-def _name_steps(settings):
-    steps = {
-        "detrend": settings["detrend"], f"high-pass {settings['high_pass']} Hz": settings["high_pass"],
-        f"confounds {', '.join(settings['confounds'])}": settings["confounds"], "z-score": settings["standardize"],
-    }
-    return tuple(name for name, done in steps.items() if done)
+    kept = None if parcels is None else (parcels[0], parcels[2])
+    return Plan(table, tuple(sources), tuple(missing), frozenset(doubtful), recipe, mask, kept)
 
 
 def raise_first(failures):
@@ -195,6 +172,10 @@ def _check_settings(settings):
     check_number("block_size", settings.block_size, minimum=1, integer=True)
     if settings.t_r is not None:
         check_number("t_r", settings.t_r, minimum=0, maximum=60, exclusive=True)
+    if settings.smoothing_fwhm is not None:
+        check_number("smoothing_fwhm", settings.smoothing_fwhm, minimum=0, maximum=100, exclusive=True)
+    if settings.denoise and settings.high_pass is not None:
+        raise SettingsError(f"high_pass: the strategy {settings.denoise} removes slow drifts itself; leave --high-pass away.")
 
 
 def _check_cut_off(high_pass, sources):
@@ -204,17 +185,51 @@ def _check_cut_off(high_pass, sources):
         check_high_pass(high_pass, t_r)
 
 
-def _write_down(settings, sources, mask):
+def _find_kind(settings, sources):
+    """Tell what the rows of the table are; options that these rows cannot have are refused."""
+    first = sources[0]
+    for source in sources:
+        if source.rows != first.rows:
+            kinds = f"{source.path} holds {source.rows}, {first.path} holds {first.rows}"
+            raise SettingsError(f"{kinds}; one table has one kind of rows: choose with --space, or list the files.")
+    if first.rows == row_space.VOXELS:
+        return row_space.PARCELS if settings.labels else row_space.VOXELS
+    for name in ("labels", "smoothing_fwhm"):
+        if getattr(settings, name):
+            raise SettingsError(f"{name} is for images of voxels; {first.path} holds {first.rows}.")
+    if settings.mask != "group":
+        raise SettingsError(f"mask is for images of voxels; {first.path} holds {first.rows}, all of which are taken.")
+    return first.rows
+
+
+def _check_one_space(sources):
+    first = sources[0]
+    remedy = "take parcels with --labels, or make a table of each grid and join them with 'sparkneuro merge'"
+    for source in sources[1:]:
+        if first.affine:
+            check_grid(read_header(source.path), first.shape, first.affine, other=first.path, remedy=remedy)
+        elif source.shape != first.shape:
+            raise FormatError(f"{source.path} has {source.shape[0]} rows, {first.path} {first.shape[0]}; they must be the same.")
+
+
+def _write_down(settings, sources, rows, mask, parcels):
     spaces = sorted({source.space for source in sources})
+    shape, affine = (sources[0].shape, sources[0].affine) if parcels is None else (parcels[0].shape, parcels[1].tolist())
     return {
-        "space": spaces[0] if len(spaces) == 1 else "mixed",
-        "shape": list(sources[0].shape), "affine": [list(row) for row in sources[0].affine], "block_size": settings.block_size,
+        "rows": rows, "space": spaces[0] if len(spaces) == 1 else "mixed",
+        "shape": list(shape), "affine": [list(row) for row in affine], "block_size": settings.block_size,
         "settings": {
-            "mask": settings.mask if mask is None else f"sha256:{hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()}",
-            "detrend": settings.detrend, "high_pass": settings.high_pass, "confounds": list(settings.confounds),
-            "standardize": settings.standardize, "t_r": settings.t_r,
+            "mask": settings.mask if mask is None else _fingerprint(np.packbits(mask)),
+            "labels": None if parcels is None else _fingerprint(parcels[0]),
+            "smoothing_fwhm": settings.smoothing_fwhm, "detrend": settings.detrend, "high_pass": settings.high_pass,
+            "confounds": list(settings.confounds), "denoise": settings.denoise, "standardize": settings.standardize,
+            "t_r": settings.t_r,
         },
-    }
+    }  # fmt: skip
+
+
+def _fingerprint(array):
+    return f"sha256:{hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()}"
 
 
 def _read_earlier(table):
@@ -229,30 +244,40 @@ def _read_earlier(table):
 
 
 def _compare(table, earlier, recipe):
-    old, new = ({**side["settings"], "block_size": side["block_size"]} for side in (earlier, recipe))
-    for name, value in new.items():
-        if old.get(name) != value:
-            begun = f"this table was begun with {name} {old.get(name)}, not {value}"
+    old, new = ({"rows": row_space.VOXELS, **side, **side["settings"]} for side in (earlier, recipe))
+    for name in ("rows", *recipe["settings"], "block_size"):
+        if old.get(name) != new[name]:
+            begun = f"this table was begun with {name} {old.get(name)}, not {new[name]}"
             raise SettingsError(f"{table}: {begun}; give the same setting, or another --output.")
     if earlier["shape"] != recipe["shape"] or not np.allclose(earlier["affine"], recipe["affine"], rtol=0, atol=1e-3):
         raise FormatError(f"{table}: this table lies on another grid than the runs; resample them, or choose another --output.")
 
 
-def _find_missing(table, sources):
+def _find_missing(table, sources, recipe):
+    """Runs that are to be made, and the keys of those that are only to be looked at again."""
     done = set(list_receipts(table))
     files = set(store.list_files(table, recursive=True))
-    return [source for source in sources if source.key not in done or _has_changed(table, source, files)]
+    whole_space = set(row_space.FILES[recipe["rows"]]) <= files
+    missing, doubtful = [], []
+    for source in sources:
+        receipt = read_receipt(table, source.key) if source.key in done and whole_space else None
+        if receipt is None or not _is_whole(receipt, source, files):
+            missing.append(source)
+        elif receipt["inputs"] != {path: {**receipt["inputs"][path], **state} for path, state in source.read_states().items()}:
+            missing.append(source)
+            doubtful.append(source.key)
+    return missing, doubtful
 
 
-def _has_changed(table, source, files):
-    receipt = read_receipt(table, source.key)
-    same = receipt["source_size"] == source.size and receipt["source_modified"] == source.modified
-    whole = all(block_path("", source, block).lstrip("/") in files for block in range(receipt["n_blocks"]))
-    return not (same and whole and MASK in files)
+def _is_whole(receipt, source, files):
+    """Whether the rows are there and were made by this version from files of the same names."""
+    same = receipt.get("version") == __version__ and set(receipt["inputs"]) == set(source.read_states())
+    return same and all(block_path("", source, block).lstrip("/") in files for block in range(receipt["n_blocks"]))
 
 
 def _check_subjects(table, missing, recipe):
-    if recipe["settings"]["mask"] != "subject" or not store.exists(store.join(table, MASK)):
+    by_subject = recipe["rows"] == row_space.VOXELS and recipe["settings"]["mask"] == "subject"
+    if not by_subject or not store.exists(store.join(table, row_space.MASK)):
         return
     for source in missing:
         if not store.exists(subject_mask(table, source.subject)):
@@ -260,11 +285,3 @@ def _check_subjects(table, missing, recipe):
                 f"{table}: its mask is the union of its subjects' masks, so subject {source.subject} cannot be added; "
                 "ingest all subjects into another --output."
             )
-
-
-def _delete_strays(table):
-    """Delete block files of runs that are not in the table, left by an ingest that was killed."""
-    ours = {block_path("", run, block).lstrip("/") for run in table.runs for block in range(table.n_blocks)}
-    for name in store.list_files(table.path, recursive=True):
-        if name.endswith(".parquet") and name not in ours:
-            store.delete(store.join(table.path, name))

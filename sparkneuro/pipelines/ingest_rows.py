@@ -1,19 +1,20 @@
-"""The mask of a voxel table: copied from a file, or computed by one Spark task a run and put together by vote."""
+"""Where the rows of a table lie, written before any row: its mask, by vote of the runs' masks or from a file; its parcels; or the
+grayordinates of a dense series."""
 
 import numpy as np
 
-from sparkneuro.data import store
+from sparkneuro.data import row_space, store
 from sparkneuro.data.nifti import read_volume, write_volume
 from sparkneuro.data.task_progress import show_progress
-from sparkneuro.data.voxel_table import MASK
 from sparkneuro.pipelines.ingest_plan import MASKS, raise_first, subject_mask
 
 
-def make_masks(plan, spark):
-    """Write the table's mask, unless it is there.
+def make_rows(plan, spark):
+    """Write the files that say where the table's rows lie, unless they are there.
 
-    A mask is that of the runs that the table was begun with: the voxels in more than half of the runs' EPI masks (`group`), or
-    the union of the subjects' masks, each by vote of the subject's runs (`subject`). Each run is read once for it.
+    A computed mask is that of the runs that the table was begun with: the voxels in more than half of the runs' masks (`group`),
+    or the union of the subjects' masks, each by vote of the subject's runs (`subject`). Each run that brings no brain mask is
+    read once for it.
 
     Parameters
     ----------
@@ -27,26 +28,47 @@ def make_masks(plan, spark):
     SparkneuroError
         When a run cannot be read, or no common mask exists.
     """
-    path, affine = store.join(plan.table, MASK), plan.recipe["affine"]
-    if store.exists(path):
+    rows, affine = plan.recipe["rows"], plan.recipe["affine"]
+    if all(store.exists(store.join(plan.table, name)) for name in row_space.FILES[rows]):
         return
-    if plan.mask is not None:
-        write_volume(path, plan.mask.astype(np.uint8), affine)
-        return
+    if rows == row_space.GRAYORDINATES:
+        _write_brain_models(plan)
+    elif rows == row_space.PARCELS:
+        numbers, names = plan.parcels
+        row_space.write_names(store.join(plan.table, row_space.NAMES), names)
+        write_volume(store.join(plan.table, row_space.LABELS), numbers, affine)
+    else:
+        mask = _compute_mask(plan, spark) if plan.mask is None else plan.mask
+        write_volume(store.join(plan.table, row_space.MASK), mask.astype(np.uint8), affine)
+        if plan.recipe["settings"]["mask"] != "subject":
+            store.delete(store.join(plan.table, MASKS))
+
+
+def _write_brain_models(plan):
+    from sparkneuro.data.cifti import read_brain_models, write_maps
+
+    brain_models = read_brain_models(plan.sources[0].path)
+    ones = np.ones((1, len(brain_models)), np.float32)
+    write_maps(store.join(plan.table, row_space.BRAIN_MODELS), ["in the table"], ones, brain_models)
+
+
+def _compute_mask(plan, spark):
     folder = store.join(plan.table, MASKS, "runs")
     store.delete(folder)
     _compute_run_masks(plan, spark, folder)
     by_subject = plan.recipe["settings"]["mask"] == "subject"
-    mask = _vote_subjects(plan, folder) if by_subject else _vote(plan.sources, folder, affine)
-    write_volume(path, mask.astype(np.uint8), affine)
-    store.delete(folder if by_subject else store.join(plan.table, MASKS))
+    mask = _vote_subjects(plan, folder) if by_subject else _vote(plan.sources, folder, plan.recipe["affine"])
+    store.delete(folder)
+    return mask
 
 
 def _compute_run_masks(plan, spark, folder):
     from sparkneuro.data.spark import run_jobs
     from sparkneuro.pipelines.ingest_task import make_run_mask
 
-    jobs = [{"source": source.path, "mask": _run_mask(folder, source)} for source in plan.sources]
+    jobs = [
+        {"source": source.path, "brain_mask": source.brain_mask, "mask": _run_mask(folder, source)} for source in plan.sources
+    ]
     sizes = {source.key: source.size for source in plan.sources}
     with show_progress("mask", sizes, lambda: [name.removesuffix(".nii.gz") for name in store.list_files(folder)]):
         _, failures = run_jobs(spark, make_run_mask, jobs)

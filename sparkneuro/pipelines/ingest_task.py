@@ -1,19 +1,25 @@
 """What one Spark task of an ingest does: the mask of one run, or its rows. Plain values in, files and a small dict out."""
 
+import hashlib
 import time
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 
-from sparkneuro.data import store
-from sparkneuro.data.bids import read_confounds
+from sparkneuro import __version__
+from sparkneuro.data import row_space, store
 from sparkneuro.data.block import block_path, open_block
 from sparkneuro.data.nifti import read_volume, write_volume
-from sparkneuro.data.receipts import receipt_path, write_receipt
+from sparkneuro.data.receipts import read_receipt, receipt_path, write_receipt
+from sparkneuro.data.recording import open_recording
 from sparkneuro.data.runs import SourceRun
-from sparkneuro.data.scans import read_masked_series, read_mean_image
-from sparkneuro.data.voxel_table import MASK, Run
+from sparkneuro.data.scan_ranges import to_ranges
+from sparkneuro.data.scans import read_mean_image
+from sparkneuro.data.voxel_table import Run
 from sparkneuro.errors import FormatError
+from sparkneuro.pipelines.ingest_confounds import read_nuisance
+from sparkneuro.pipelines.ingest_selection import select_rows
 from sparkneuro.preprocess.brain_mask import compute_mask
 from sparkneuro.preprocess.clean import clean_bold
 from sparkneuro.preprocess.quality import measure_quality
@@ -23,12 +29,12 @@ STRIP = 256
 
 
 def make_run_mask(job):
-    """Compute the EPI mask of one run and write it.
+    """Write the brain mask of one run: the one beside it, resampled to its grid, or nilearn's EPI mask.
 
     Parameters
     ----------
     job : dict
-        `source` (path of the BOLD file) and `mask` (path to write).
+        `source` (path of the BOLD file), `brain_mask` (path of the mask beside it, or "") and `mask` (path to write).
 
     Returns
     -------
@@ -40,11 +46,18 @@ def make_run_mask(job):
     FormatError
         When the file is damaged or no brain is in it.
     """
-    mean, affine = read_mean_image(job["source"])
-    try:
-        mask = compute_mask(mean, affine)
-    except FormatError as error:
-        raise FormatError(f"{job['source']}: {error}") from error
+    if job["brain_mask"]:
+        from sparkneuro.preprocess.resample_labels import resample_labels
+
+        recording = open_recording(job["source"])
+        volume, affine = read_volume(job["brain_mask"])
+        mask, affine = resample_labels(volume != 0, affine, recording.shape, recording.affine), recording.affine
+    else:
+        mean, affine = read_mean_image(job["source"])
+        try:
+            mask = compute_mask(mean, affine)
+        except FormatError as error:
+            raise FormatError(f"{job['source']}: {error}") from error
     write_volume(job["mask"], mask.astype(np.uint8), affine)
     return {"n_voxels": int(mask.sum())}
 
@@ -59,13 +72,14 @@ def ingest_run(job):
     Parameters
     ----------
     job : dict
-        `table` (path), `source` (fields of a `SourceRun`), `mask` (path of the run's own mask, "" for the table's), `block_size`,
-        and `recipe` (detrend, high_pass, confounds, standardize).
+        `table` (path), `source` (fields of a `SourceRun`), `mask` (path of the run's own mask, "" for the table's), `rows`
+        (their kind), `affine` and `block_size` of the table, `recipe` (its settings), and `doubtful`, whether rows are there
+        that may still hold.
 
     Returns
     -------
     result : dict
-        `key` and `n_voxels` of the run.
+        `key` of the run, and whether its rows were `made`.
 
     Raises
     ------
@@ -76,32 +90,52 @@ def ingest_run(job):
     """
     started = time.monotonic()
     source = SourceRun(**job["source"])
-    table_mask = read_volume(store.join(job["table"], MASK))[0] != 0
-    mask = read_volume(job["mask"])[0] != 0 if job["mask"] else table_mask
-    n_blocks = -(-int(table_mask.sum()) // job["block_size"])
+    if job["doubtful"] and _has_same_content(job["table"], source):
+        return {"key": source.key, "made": False}
+    store.delete(receipt_path(job["table"], source.key))
+    recording = open_recording(source.path)
+    selection = select_rows(job, recording)
+    n_blocks = -(-selection.n_rows // job["block_size"])
     try:
-        *series, sha256 = read_masked_series(source.path, mask)
-        voxels = np.flatnonzero(mask[table_mask]).astype(np.int32)
-        quality = _write_blocks(job, source, series, voxels, n_blocks)
-        run, lists = _describe(source, sha256, voxels, quality)
-        _write_tsnr(job["table"], run, mask, quality[2], source.affine)
+        rows, series, sha256, coverage = _read_rows(job, recording, selection)
+        nuisance = read_nuisance(source, job["recipe"])
+        quality = _write_blocks(job, source, series, rows, n_blocks, nuisance)
+        run, facts = _describe(source, sha256, rows, quality, nuisance[1])
+        _write_tsnr(job["table"], run, selection.numbers, rows, quality[2], job["affine"])
         write_receipt(job["table"], run.key, {
-            "run": asdict(run), "source_size": source.size, "source_modified": source.modified, "n_blocks": n_blocks,
-            "seconds": round(time.monotonic() - started, 3), **lists,
+            "run": asdict(run), "inputs": _hash_inputs(source, sha256), "version": __version__, "n_blocks": n_blocks,
+            "seconds": round(time.monotonic() - started, 3), **facts, "coverage": coverage,
         })
     except BaseException:
         for block in range(n_blocks):
             store.delete(block_path(job["table"], source, block))
         raise
-    return {"key": run.key, "n_voxels": run.n_voxels}
+    return {"key": run.key, "made": True}
 
 
-def _write_blocks(job, source, series, voxels, n_blocks):
+def _read_rows(job, recording, selection):
+    """Return the rows' numbers, (baseline, deviation) of each, the file's hash, and of parcels how much of each is covered."""
+    smoothing = job["recipe"].get("smoothing_fwhm")
+    prepare = partial(_smooth, affine=recording.affine, smoothing_fwhm=smoothing) if smoothing else None
+    *series, sha256 = recording.read_series(selection.selected, prepare)
+    if job["rows"] != row_space.PARCELS:
+        return selection.row, series, sha256, None
+    from sparkneuro.preprocess.parcels import average_parcels
+
+    *series, coverage = average_parcels(*series, selection.row, selection.n_rows)
+    return np.arange(selection.n_rows, dtype=np.int32), series, sha256, [round(float(share), 4) for share in coverage]
+
+
+def _smooth(scans, affine, smoothing_fwhm):
+    from sparkneuro.preprocess.smooth import smooth_scans
+
+    return smooth_scans(scans, affine, smoothing_fwhm)
+
+
+def _write_blocks(job, source, series, voxels, n_blocks, nuisance):
     """Clean and write block by block; return non_finite, constant and tsnr of all voxels, in the run's order."""
-    recipe, (baseline, deviation) = job["recipe"], series
-    n_scans = len(deviation)
-    confounds = read_confounds(source.confounds, recipe["confounds"], n_scans) if source.confounds else None
-    clean = {key: recipe[key] for key in ("detrend", "high_pass", "standardize")}
+    recipe, (baseline, deviation), (confounds, kept_scans) = job["recipe"], series, nuisance
+    clean = {key: recipe[key] for key in ("detrend", "high_pass", "standardize")} | {"sample_mask": kept_scans}
     quality = np.zeros(len(voxels), bool), np.zeros(len(voxels), bool), np.zeros(len(voxels), np.float32)
     bounds = np.searchsorted(voxels, np.arange(n_blocks + 1) * job["block_size"])
     for block, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
@@ -133,28 +167,48 @@ def _clean_strip(bold, t_r, confounds, clean):
     return (cleaned if left.all() else cleaned[:, left]), non_finite, constant, tsnr
 
 
-def _describe(source, sha256, voxels, quality):
+def _describe(source, sha256, voxels, quality, kept_scans):
     non_finite, constant, tsnr = quality
     kept = ~(non_finite | constant)
     if not kept.any():
         raise FormatError(f"{source.path}: no voxel of the mask changes over time; is it the right mask?")
+    scrubbed = {} if kept_scans is None else {"sample_mask": to_ranges(kept_scans), "n_source_scans": source.n_scans}
     run = Run(
-        source.subject, source.session, source.task, source.run, source.n_scans, source.t_r, source.path, sha256, int(kept.sum()),
-        int(constant.sum()), int(non_finite.sum()), round(float(np.median(tsnr[kept])), 3),
+        source.subject, source.session, source.task, source.run, source.n_scans if kept_scans is None else len(kept_scans),
+        source.t_r, source.path, sha256, int(kept.sum()), int(constant.sum()), int(non_finite.sum()),
+        round(float(np.median(tsnr[kept])), 3), **scrubbed,
     )
-    return run, {"constant": _list_ranges(voxels[constant]), "non_finite": _list_ranges(voxels[non_finite])}
+    return run, {"constant": to_ranges(voxels[constant]), "non_finite": to_ranges(voxels[non_finite])}
 
 
-def _list_ranges(numbers):
-    """Shorten ascending whole numbers to [first, last] pairs: excluded voxels come in clumps."""
-    if not len(numbers):
-        return []
-    breaks = np.flatnonzero(np.diff(numbers) != 1)
-    first, last = numbers[np.r_[0, breaks + 1]], numbers[np.r_[breaks, len(numbers) - 1]]
-    return np.stack([first, last], axis=1).tolist()
+def _write_tsnr(table, run, numbers, row, tsnr, affine):
+    if numbers is not None:
+        volume = np.nan_to_num(row_space.place_rows(numbers, row, tsnr))
+        write_volume(receipt_path(table, run.key, "_tsnr.nii.gz"), volume, affine)
 
 
-def _write_tsnr(table_path, run, mask, tsnr, affine):
-    volume = np.zeros(mask.shape, np.float32)
-    volume[mask] = tsnr
-    write_volume(receipt_path(table_path, run.key, "_tsnr.nii.gz"), volume, affine)
+def _hash_inputs(source, sha256):
+    return {
+        path: {**state, "sha256": sha256 if path == source.path else _hash(path)}
+        for path, state in source.read_states().items()
+    }  # fmt: skip
+
+
+def _has_same_content(table, source):
+    """Whether files of another size or time have the content that the rows were made from; then the receipt learns the times."""
+    receipt = read_receipt(table, source.key)
+    states = source.read_states()
+    if any(state["size"] != receipt["inputs"][path]["size"] for path, state in states.items()):
+        return False
+    if any(_hash(path) != receipt["inputs"][path]["sha256"] for path in states):
+        return False
+    write_receipt(table, source.key, {**receipt, "inputs": _hash_inputs(source, receipt["inputs"][source.path]["sha256"])})
+    return True
+
+
+def _hash(path):
+    sha256 = hashlib.sha256()
+    with store.open_stream(path) as stream:
+        while piece := stream.read(1 << 20):
+            sha256.update(piece)
+    return sha256.hexdigest()

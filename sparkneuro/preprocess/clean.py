@@ -5,7 +5,7 @@ from nilearn.signal import clean
 from sparkneuro.errors import SettingsError
 
 
-def clean_bold(bold, t_r, detrend=True, high_pass=None, confounds=None, standardize=True):
+def clean_bold(bold, t_r, detrend=True, high_pass=None, confounds=None, standardize=True, sample_mask=None):
     """Detrend, high-pass filter, regress confounds out, and z-score, in this order.
 
     `nilearn.signal.clean` with a Butterworth filter, as `nilearn.maskers.NiftiMasker` calls it. Every voxel is cleaned by
@@ -25,10 +25,12 @@ def clean_bold(bold, t_r, detrend=True, high_pass=None, confounds=None, standard
         Nuisance regressors, finite.
     standardize : bool
         Whether each series is divided by its sample standard deviation, after its mean was removed.
+    sample_mask : ndarray of shape (n_kept,), int, or None
+        Scans that are kept; the others are removed before regression (and bridged by a spline before filtering). None keeps all.
 
     Returns
     -------
-    cleaned : ndarray of shape (n_scans, n_voxels), float64
+    cleaned : ndarray of shape (n_scans, n_voxels) or (n_kept, n_voxels), float64
         Cleaned signal.
 
     Raises
@@ -43,16 +45,17 @@ def clean_bold(bold, t_r, detrend=True, high_pass=None, confounds=None, standard
     >>> clean_bold(bold, t_r=2.0).std(axis=0, ddof=1).round(6).tolist()
     [1.0, 1.0]
     """
-    n_scans = len(bold)
+    n_scans = len(bold) if sample_mask is None else len(sample_mask)
     check_high_pass(high_pass, t_r)
     if confounds is not None and confounds.shape[1] >= n_scans - 2:
         raise SettingsError(f"confounds must be fewer than the scans; got {confounds.shape[1]} for {n_scans} scans.")
     if not (detrend or high_pass or confounds is not None or standardize):
-        return bold.copy()
+        return bold.copy() if sample_mask is None else bold[sample_mask]
     try:
         return clean(
             bold, detrend=detrend, standardize="zscore_sample" if standardize else None, confounds=confounds, t_r=t_r,
             filter="butterworth" if high_pass else False, high_pass=high_pass or None,
+            sample_mask=sample_mask,
             butterworth__copy=True,  # filters all voxels at once; otherwise nilearn calls scipy voxel by voxel
         )
     except ValueError as error:

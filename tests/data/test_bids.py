@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sparkneuro.data import bids
+from sparkneuro.data.confounds_table import read_confounds
 from sparkneuro.errors import FormatError, SettingsError
 
 
@@ -89,7 +90,7 @@ def confounds_path(tmp_path):
 
 
 def test_confounds_are_chosen_by_name_and_pattern_each_once(confounds_path):
-    confounds = bids.read_confounds(confounds_path, ["dx", "rot_?", "rot_x"], 4)
+    confounds = read_confounds(confounds_path, ["dx", "rot_?", "rot_x"], 4)
     np.testing.assert_array_equal(confounds, [[7, 1, 10], [6, 2, 20], [7, 3, 30], [8, 4, 40]])
 
 
@@ -110,4 +111,4 @@ def test_confounds_are_found_beside_a_run_in_any_space(confounds_path, tmp_path)
 )
 def test_confounds_that_do_not_fit_are_refused(confounds_path, columns, n_scans, error, message):
     with pytest.raises(error, match=message):
-        bids.read_confounds(confounds_path, columns, n_scans)
+        read_confounds(confounds_path, columns, n_scans)

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from sparkneuro.data.bids_filter import make_filter
 from sparkneuro.data.runs import find_runs
 from sparkneuro.errors import FormatError, SettingsError
 
@@ -21,15 +22,15 @@ def test_runs_are_described_by_header_and_name(write_bold, tmp_path, affine):
 @pytest.mark.parametrize(
     ("filters", "keys"),
     [
-        ({"subjects": ["sub-02"]}, ["sub-02_task-a", "sub-02_task-b"]),
-        ({"subjects": ["01"], "tasks": ["a"]}, ["sub-01_task-a"]),
-        ({"tasks": ["task-b"]}, ["sub-02_task-b"]),
+        ({"participant_label": ["sub-02"]}, ["sub-02_task-a", "sub-02_task-b"]),
+        ({"participant_label": ["01"], "task_id": ["a"]}, ["sub-01_task-a"]),
+        ({"task_id": ["task-b"]}, ["sub-02_task-b"]),
     ],
 )
 def test_filters_keep_the_labels_that_are_named(write_bold, tmp_path, filters, keys):
     for name in ("sub-01_task-a", "sub-02_task-a", "sub-02_task-b"):
         write_bold(f"{name}_bold.nii.gz")
-    assert [run.key for run in find_runs([str(tmp_path)], **filters)] == keys
+    assert [run.key for run in find_runs([str(tmp_path)], make_filter(**filters))] == keys
 
 
 def test_two_spaces_of_one_run_need_a_choice(write_bold, tmp_path):
@@ -37,9 +38,9 @@ def test_two_spaces_of_one_run_need_a_choice(write_bold, tmp_path):
         write_bold(f"sub-01_task-a_space-{space}_desc-preproc_bold.nii.gz")
     with pytest.raises(FormatError, match="are both run sub-01_task-a; choose with --space"):
         find_runs([str(tmp_path)])
-    assert find_runs([str(tmp_path)], space="T1w")[0].space == "T1w"
-    with pytest.raises(SettingsError, match="no BOLD file is left"):
-        find_runs([str(tmp_path)], space="native")
+    assert find_runs([str(tmp_path)], make_filter(space="T1w"))[0].space == "T1w"
+    with pytest.raises(SettingsError, match="--space native selects no bold file: there are MNI, T1w"):
+        find_runs([str(tmp_path)], make_filter(space="native"))
 
 
 def test_the_sidecars_repetition_time_goes_before_the_headers_and_the_given_one_before_both(write_bold, tmp_path):
@@ -64,13 +65,6 @@ def test_a_repetition_time_that_makes_no_sense_is_refused_with_the_remedy(write_
         (tmp_path / "sub-01_task-rest_bold.json").write_text(json.dumps(sidecar))
     with pytest.raises(FormatError, match=message):
         find_runs([path])
-
-
-def test_runs_on_different_grids_are_refused(write_bold, tmp_path):
-    write_bold("sub-01_task-a_bold.nii.gz")
-    write_bold("sub-02_task-a_bold.nii.gz", shape=(6, 5, 4, 7))
-    with pytest.raises(FormatError, match=r"sub-02.*grid is \(6, 5, 4\), that of .*sub-01.* is \(5, 6, 4\); resample"):
-        find_runs([str(tmp_path)])
 
 
 def test_asking_for_confounds_checks_them_at_once(write_bold, tmp_path):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from sparkneuro.data.nifti import write_volume
-from sparkneuro.data.runs import find_runs
-from sparkneuro.data.voxel_table import MASK
+from sparkneuro.pipelines.ingest import Settings
+from sparkneuro.pipelines.ingest_plan import make_plan
+from sparkneuro.pipelines.ingest_rows import make_rows
 
 MEASURE = """
 import json, re, sys
@@ -41,10 +42,10 @@ def test_the_peak_is_at_most_one_and_a_half_times_the_masked_run(tmp_path, high_
     source, table = str(tmp_path / "sub-01_task-rest_bold.nii.gz"), str(tmp_path / "t.voxels")
     write_volume(source, bold, np.diag([3.0, 3.0, 3.0, 1.0]), t_r=2.0)
     mask = (rng.random(shape) < 0.7).astype(np.uint8)
-    write_volume(f"{table}/{MASK}", mask, np.diag([3.0, 3.0, 3.0, 1.0]))
+    write_volume(f"{tmp_path}/mask.nii.gz", mask, np.diag([3.0, 3.0, 3.0, 1.0]))
     masked_bytes = int(mask.sum()) * n_scans * 4
-    recipe = {"detrend": True, "high_pass": high_pass, "confounds": [], "standardize": True}
-    job = {"table": table, "source": find_runs([source])[0].to_dict(), "mask": "", "block_size": 4096, "recipe": recipe}
-    words = [sys.executable, "-c", MEASURE, json.dumps(job)]
+    plan = make_plan(Settings((source,), output=table, mask=f"{tmp_path}/mask.nii.gz", high_pass=high_pass))
+    make_rows(plan, None)
+    words = [sys.executable, "-c", MEASURE, json.dumps(plan.make_job(plan.sources[0]))]
     peak = int(subprocess.run(words, capture_output=True, text=True, check=True, timeout=300).stdout)
     assert masked_bytes > 40e6 and masked_bytes < peak <= 1.5 * masked_bytes, f"{peak / masked_bytes:.2f} times the masked run"
