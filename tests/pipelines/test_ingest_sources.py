@@ -85,7 +85,8 @@ def mask_image(table):
 
 def use_masker(table, path, confounds=None, sample_mask=None, **options):
     masker = NiftiMasker(mask_image(table), t_r=derivatives.T_R, **{"detrend": True, "standardize": "zscore_sample", **options})
-    return masker.fit_transform(path if isinstance(path, nibabel.Nifti1Image) else str(path), confounds=confounds, sample_mask=sample_mask).T
+    source = path if isinstance(path, nibabel.Nifti1Image) else str(path)
+    return masker.fit_transform(source, confounds=confounds, sample_mask=sample_mask).T
 
 
 def test_the_masks_of_derivatives_are_taken_instead_of_computed_ones(fmriprep, output, jobs):
