@@ -170,10 +170,13 @@ class FeatureTable:
         Raises
         ------
         FormatError
-            When a run has no features, or another number of scans than they.
+            When a run has no features, has been scrubbed, or has another number of scans than they.
         """
         found = tuple(map(self.find, runs))
         for run, features in zip(runs, found, strict=True):
+            if getattr(run, "sample_mask", None) is not None:
+                kept = f"of run {run.key}, {run.n_scans} of {run.n_source_scans} scans are left"
+                raise FormatError(f"{kept}, and delays need every scan; ingest the run with another --denoise than scrubbing.")
             if run.n_scans != features.n_scans:
                 counts = f"run {run.key} has {run.n_scans} scans, its features {features.n_scans}"
                 raise FormatError(f"{features.place}: {counts}; give the file one row a scan.")

@@ -218,6 +218,12 @@ def test_runs_are_matched_in_their_order_when_their_scans_agree(labelled):
         labelled.match([*runs, bold_run("01", task="rest", run="", n_scans=11)])
 
 
+def test_a_scrubbed_run_is_refused(labelled):
+    run = replace(bold_run("01", task="rest", run=""), sample_mask=[[0, 3]], n_source_scans=6)
+    with pytest.raises(FormatError, match="of run sub-01_task-rest, 6 of 6 scans are left, and delays need every scan"):
+        labelled.match([run])
+
+
 def test_labels_are_those_of_a_bold_file_of_the_same_entities(tmp_path):
     np.save(tmp_path / "task-motor_dir-LR_run-1_desc-vgg16_features.npy", np.ones((3, 2)))
     (run,) = FeatureTable.open(str(tmp_path)).runs
