@@ -145,7 +145,7 @@ def _is_bold(source, name):
     return not hidden and not any(part in SKIPPED_FOLDERS for part in name.split("/")[:-1])
 
 
-def read_sidecar(path):
+def read_sidecar(path, list_files=store.list_files):
     """Read what the JSON files beside and above a BOLD file say about it.
 
     By BIDS' rule of inheritance a JSON of the same suffix holds for every file whose name has all its entities; the nearest
@@ -155,6 +155,8 @@ def read_sidecar(path):
     ----------
     path : str
         Path or URI of a BOLD file.
+    list_files : callable
+        How a folder is listed; a cached function saves requests where many files are looked up.
 
     Returns
     -------
@@ -174,7 +176,7 @@ def read_sidecar(path):
         folders.append(folder)
     sidecar, stem = {}, posixpath.basename(str(path)).partition(".")[0]
     for folder in reversed(folders):
-        names = [name for name in store.list_files(folder) if name.endswith(".json")]
+        names = [name for name in list_files(folder) if name.endswith(".json")]
         inherited = [name for name in names if _holds_for(name, entities, suffix) or name == f"{stem}.json"]
         for name in sorted(inherited, key=lambda name: len(parse_name(name)[0])):
             sidecar.update(_read_json(store.join(folder, name)))
@@ -196,13 +198,15 @@ def _read_json(path):
     return content
 
 
-def find_confounds(path):
+def find_confounds(path, list_files=store.list_files):
     """Find the confounds table of a BOLD file, as fMRIPrep or the HCP names it.
 
     Parameters
     ----------
     path : str
         Path or URI of a BOLD file.
+    list_files : callable
+        How a folder is listed.
 
     Returns
     -------
@@ -216,10 +220,10 @@ def find_confounds(path):
     """
     entities = {key: value for key, value in parse_name(path)[0].items() if key not in _OF_A_GRID}
     if hcp.parse_hcp_name(path):
-        found, expected = _find_beside(path, lambda name: name == hcp.MOVEMENT), hcp.MOVEMENT
+        found, expected = _find_beside(path, list_files, lambda name: name == hcp.MOVEMENT), hcp.MOVEMENT
     else:
         wanted = {**entities, "desc": "confounds"}
-        found = _find_beside(path, lambda name: (
+        found = _find_beside(path, list_files, lambda name: (
             name.endswith(".tsv") and parse_name(name) in ((wanted, "timeseries"), (wanted, "regressors"))
         ))
         expected = "_".join(f"{key}-{value}" for key, value in wanted.items()) + "_timeseries.tsv"
@@ -228,13 +232,15 @@ def find_confounds(path):
     return found
 
 
-def find_brain_mask(path):
+def find_brain_mask(path, list_files=store.list_files):
     """Find the brain mask of a preprocessed run, as fMRIPrep or the HCP names it.
 
     Parameters
     ----------
     path : str
         Path or URI of a BOLD file.
+    list_files : callable
+        How a folder is listed.
 
     Returns
     -------
@@ -243,11 +249,12 @@ def find_brain_mask(path):
         where there is none.
     """
     if hcp.parse_hcp_name(path):
-        return _find_beside(path, lambda name: name == hcp.BRAIN_MASK)
+        return _find_beside(path, list_files, lambda name: name == hcp.BRAIN_MASK)
     wanted = {**parse_name(path)[0], "desc": "brain"}
-    return _find_beside(path, lambda name: name.endswith((".nii.gz", ".nii")) and parse_name(name) == (wanted, "mask"))
+    images = (".nii.gz", ".nii")
+    return _find_beside(path, list_files, lambda name: name.endswith(images) and parse_name(name) == (wanted, "mask"))
 
 
-def _find_beside(path, fits):
+def _find_beside(path, list_files, fits):
     folder = posixpath.dirname(str(path)) or "."
-    return next((store.join(folder, name) for name in store.list_files(folder) if fits(name)), "")
+    return next((store.join(folder, name) for name in list_files(folder) if fits(name)), "")

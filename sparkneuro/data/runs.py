@@ -1,13 +1,17 @@
 """The BOLD runs that an ingest shall read, found and checked before any data is touched."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 
 from sparkneuro.data import bids, hcp, row_space, store
 from sparkneuro.data.bids_filter import BidsFilter, describe_unmatched
 from sparkneuro.data.confounds_table import read_confounds
 from sparkneuro.data.recording import open_recording
 from sparkneuro.errors import FormatError, SettingsError
+
+READERS = 16
+"""Files whose headers are read at once."""
 
 LONGEST_T_R = 60.0
 """Above this (s) a TR is taken for one given in milliseconds."""
@@ -122,15 +126,16 @@ def find_runs(sources, bids_filter=None, t_r=None, confounds=(), need_confounds=
     SettingsError
         When the filter leaves nothing, or selects by a label that no file has.
     """
-    runs, seen = [], {}
-    for path in choose_files(bids.find_bold(sources), bids_filter or BidsFilter()):
-        run = _inspect(path, t_r, confounds, need_confounds)
-        if run.key in seen:
+    seen = {}
+    for path in (paths := choose_files(bids.find_bold(sources), bids_filter or BidsFilter())):
+        key = bids.run_key(**bids.name_run(path))
+        if key in seen:
             remedy = "choose with --space, --task-id or --bids-filter-file, or list the files"
-            raise FormatError(f"{path} and {seen[run.key]} are both run {run.key}; {remedy}.")
-        seen[run.key] = path
-        runs.append(run)
-    return sorted(runs, key=lambda run: run.key)
+            raise FormatError(f"{path} and {seen[key]} are both run {key}; {remedy}.")
+        seen[key] = path
+    inspect = partial(_inspect, t_r=t_r, confounds=confounds, need_confounds=need_confounds, list_files=cache(store.list_files))
+    with ThreadPoolExecutor(READERS) as pool:  # headers in a bucket are a request each
+        return sorted(pool.map(inspect, paths), key=lambda run: run.key)
 
 
 def choose_files(paths, bids_filter):
@@ -168,10 +173,10 @@ def _entities(path):
     return {"sub": bids.name_run(path)["subject"], **bids.parse_name(path)[0]}
 
 
-def _inspect(path, t_r, confounds, need_confounds):
+def _inspect(path, t_r, confounds, need_confounds, list_files):
     recording = open_recording(path)
     entities = bids.parse_name(path)[0]
-    table = bids.find_confounds(path) if confounds or need_confounds else ""
+    table = bids.find_confounds(path, list_files) if confounds or need_confounds else ""
     if table:
         read_confounds(table, confounds, recording.n_scans)
     size, modified = store.stat(path)
@@ -179,12 +184,13 @@ def _inspect(path, t_r, confounds, need_confounds):
     return SourceRun(
         path=path, **bids.name_run(path), space=entities.get("space", "native"), shape=tuple(recording.shape),
         affine=() if recording.affine is None else tuple(map(tuple, recording.affine.tolist())), n_scans=recording.n_scans,
-        t_r=find_t_r(path, recording.t_r) if t_r is None else t_r, size=size, modified=modified, rows=recording.rows,
-        preprocessed=preprocessed, brain_mask=bids.find_brain_mask(path) if preprocessed else "", confounds=table,
+        t_r=find_t_r(path, recording.t_r, list_files) if t_r is None else t_r, size=size, modified=modified, rows=recording.rows,
+        preprocessed=preprocessed,
+        brain_mask=bids.find_brain_mask(path, list_files) if preprocessed else "", confounds=table,
     )
 
 
-def find_t_r(path, header_t_r):
+def find_t_r(path, header_t_r, list_files=store.list_files):
     """Tell a run's repetition time: the sidecar's, else the header's.
 
     Parameters
@@ -193,6 +199,8 @@ def find_t_r(path, header_t_r):
         The BOLD file.
     header_t_r : float or None
         What its header says (s).
+    list_files : callable
+        How a folder is listed.
 
     Returns
     -------
@@ -204,7 +212,7 @@ def find_t_r(path, header_t_r):
     FormatError
         When it is missing, not positive, or in milliseconds.
     """
-    stated = bids.read_sidecar(path).get("RepetitionTime", header_t_r)
+    stated = bids.read_sidecar(path, list_files).get("RepetitionTime", header_t_r)
     if stated is None:
         missing = "the repetition time is missing or 0 in the header, and no sidecar gives it"
         raise FormatError(f"{path}: {missing}; give it with --t-r SECONDS.")

@@ -67,8 +67,12 @@ def _compute_run_masks(plan, spark, folder):
     from sparkneuro.pipelines.ingest_task import make_run_mask
 
     jobs = [
-        {"source": source.path, "brain_mask": source.brain_mask, "mask": _run_mask(folder, source)} for source in plan.sources
-    ]
+        {
+            "source": source.path, "shape": source.shape, "affine": source.affine, "brain_mask": source.brain_mask,
+            "mask": _run_mask(folder, source),
+        }
+        for source in plan.sources
+    ]  # fmt: skip
     sizes = {source.key: source.size for source in plan.sources}
     with show_progress("mask", sizes, lambda: [name.removesuffix(".nii.gz") for name in store.list_files(folder)]):
         _, failures = run_jobs(spark, make_run_mask, jobs)

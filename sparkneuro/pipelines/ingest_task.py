@@ -34,7 +34,8 @@ def make_run_mask(job):
     Parameters
     ----------
     job : dict
-        `source` (path of the BOLD file), `brain_mask` (path of the mask beside it, or "") and `mask` (path to write).
+        `source` (path of the BOLD file), its `shape` and `affine`, `brain_mask` (path of the mask beside it, or "") and `mask`
+        (path to write).
 
     Returns
     -------
@@ -49,9 +50,8 @@ def make_run_mask(job):
     if job["brain_mask"]:
         from sparkneuro.preprocess.resample_labels import resample_labels
 
-        recording = open_recording(job["source"])
         volume, affine = read_volume(job["brain_mask"])
-        mask, affine = resample_labels(volume != 0, affine, recording.shape, recording.affine), recording.affine
+        mask, affine = resample_labels(volume != 0, affine, job["shape"], job["affine"]), job["affine"]
     else:
         mean, affine = read_mean_image(job["source"])
         try:
