@@ -16,6 +16,9 @@ _TEXTS = (".tsv", ".csv", ".txt", ".md", ".bval", ".bvec", ".json", ".jsonl", ".
 _MARKUP = (".html", ".htm", ".xhtml", ".xml", ".svg", ".gii")
 _PROGRAMS = (".py", ".sh", ".m", ".r", ".php", ".js")
 
+POINTER = "this is a pointer to the file, not the file"
+"""Said of what git-annex and Git LFS leave where a content is not."""
+
 START_SIZE = 4608
 """Bytes from the beginning of a file that `refuse_wrong_kind` wants to see."""
 
@@ -47,7 +50,7 @@ def refuse_impostor(path, start, kind="a NIfTI file"):
     if text.startswith(_PAGES):
         raise FormatError(f"{path}: this is a web page, not {kind}; did the download need a login?")
     if any(word in text[:200] for word in _POINTERS) and b"\0" not in text[:200]:
-        raise FormatError(f"{path}: this is a pointer to the file, not the file; get it with 'datalad get' or 'git lfs pull'.")
+        raise FormatError(f"{path}: {POINTER}; get it with 'datalad get' or 'git lfs pull'.")
 
 
 def refuse_wrong_kind(path, start):
