@@ -6,6 +6,7 @@ the bucket refuses a stranger.
 
 import logging
 import os
+from contextlib import contextmanager
 from functools import lru_cache
 
 from sparkneuro.errors import FormatError, StorageError, require
@@ -33,7 +34,8 @@ def make_access(signed=False, requester_pays=False, endpoint_url=None):
         Plain values, fit for JSON: without secrets, which every machine takes from its own environment.
     """
     endpoint = endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return {"signed": bool(signed or requester_pays), "requester_pays": bool(requester_pays), "endpoint_url": endpoint, "region": None}
+    signed = bool(signed or requester_pays)
+    return {"signed": signed, "requester_pays": bool(requester_pays), "endpoint_url": endpoint, "region": None}
 
 
 def list_objects(uri, access):
@@ -63,8 +65,8 @@ def list_objects(uri, access):
     bucket, key = split_uri(uri)
     try:
         return _list(bucket, key, access)
-    except StorageError as error:
-        if access["signed"] or not getattr(error, "denied", False) or not _has_credentials():
+    except AccessDenied:
+        if access["signed"] or not _has_credentials():
             raise
         LOG.info("%s refuses strangers; the credentials of the environment are used", uri)
         return _list(bucket, key, {**access, "signed": True})
@@ -190,25 +192,23 @@ def _has_credentials():
     return require("boto3", "cloud").session.Session().get_credentials() is not None
 
 
-class _translated:
-    """Turns the errors of botocore into sentences."""
+class AccessDenied(StorageError):
+    """A bucket refuses who asks."""
 
-    def __init__(self, uri):
-        self._uri = uri
 
-    def __enter__(self):
-        return self
+@contextmanager
+def _translated(uri):
+    """The errors of botocore as sentences."""
+    from botocore.exceptions import BotoCoreError, ClientError
 
-    def __exit__(self, kind, error, trace):
-        if error is None or not kind.__module__.startswith("botocore"):
-            return False
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
         code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
         if code in ("NoSuchBucket", "404"):
-            raise StorageError(f"{self._uri}: there is no such bucket.") from error
+            raise StorageError(f"{uri}: there is no such bucket.") from error
         if code in _DENIED:
-            refused = StorageError(f"{self._uri}: access is denied ({code}); are there credentials for it, and --signed?")
-            refused.denied = True
-            raise refused from error
-        if kind.__name__ in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"):
-            raise StorageError(f"{self._uri}: no credentials were found; set AWS_PROFILE, or leave out --signed.") from error
-        raise StorageError(f"{self._uri}: could not be listed: {str(error).splitlines()[0]}.") from error
+            raise AccessDenied(f"{uri}: access is denied ({code}); are there credentials for it, and --signed?") from error
+        if error.__class__.__name__ in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"):
+            raise StorageError(f"{uri}: no credentials were found; set AWS_PROFILE, or leave out --signed.") from error
+        raise StorageError(f"{uri}: could not be listed: {str(error).splitlines()[0]}.") from error

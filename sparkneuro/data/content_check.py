@@ -24,7 +24,7 @@ class ContentCheck:
     path : str
         The file, for its ending and for messages.
     checksum : str or None
-        ``"md5:..."``, ``"sha1:..."``, ``"sha256:..."``, ``"sha512:..."`` (hexadecimal) or ``"crc32:..."``, as far as one is known.
+        ``"md5:..."``, ``"sha1:..."``, ``"sha256:..."``, ``"sha512:..."`` (hexadecimal) or ``"crc32:..."``, if one is known.
     """
 
     def __init__(self, path, checksum=None):

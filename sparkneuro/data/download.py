@@ -56,8 +56,6 @@ def download(entry, target, connect, patience=None, throttle=None, on_bytes=None
         try:
             return _download(part, entry, connect, patience.timeout, tries, stop)
         except (StorageError, FormatError) as error:
-            if not part.size:
-                part.path.unlink(missing_ok=True)
             raise _named(entry["path"], error) from error
 
 
@@ -141,8 +139,8 @@ def _refuse_excess(part):
 def _finish(part, entry):
     sha256, content = part.finish(), part.content
     return {
-        "path": entry["path"], "url": entry["url"], "size": part.size, "sha256": sha256, "etag": content.etag or entry.get("etag"),
-        "modified": content.modified or entry.get("modified"), "checksum": content.checksum, "time": time.time(),
+        "path": entry["path"], "url": entry["url"], "size": part.size, "sha256": sha256, "checksum": content.checksum,
+        "etag": content.etag or entry.get("etag"), "modified": content.modified or entry.get("modified"), "time": time.time(),
     }
 
 

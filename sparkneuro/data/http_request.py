@@ -185,8 +185,11 @@ def ask(url, headers=None, timeout=60.0, method="GET"):
         raise SettingsError(f"{url}: this is no address ({error}).") from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            raise StorageError(f"the certificate of {urlsplit(url).netloc} is not trusted; name yours in SSL_CERT_FILE") from error
+            server = urlsplit(url).netloc
+            raise StorageError(f"the certificate of {server} is not trusted; name its authority's in SSL_CERT_FILE") from error
         raise Faltered(_reason(error)) from error
+    if method == "HEAD":
+        response.drain_conn()  # there is no body, and the connection can be used again
     return Answer(response, url, timeout)
 
 

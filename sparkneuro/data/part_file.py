@@ -15,6 +15,10 @@ _WORTH_A_STATE = 1 << 20  # what is smaller is sooner transferred again than des
 _PIECE = 1 << 20
 
 
+class DiskFull(StorageError):
+    """There is no space left for a file."""
+
+
 class PartFile:
     """Bytes of a download beside the place where the whole file will appear.
 
@@ -55,6 +59,8 @@ class PartFile:
         return self
 
     def __exit__(self, *exception):
+        if not self.size:
+            self.path.unlink(missing_ok=True)
         os.close(self._file)
 
     def restore(self, url):
@@ -180,5 +186,5 @@ class PartFile:
             raise
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageError(f"{self.target}: the disk is full; free some space and give the command again") from error
+                raise DiskFull(f"{self.target}: the disk is full; free some space and give the command again") from error
             raise StorageError(f"{self.target}: could not be written: {error.strerror}") from error

@@ -31,6 +31,10 @@ class Faltered(Exception):
         self.hold = hold
 
 
+class Exhausted(StorageError):
+    """Patience with a server is at its end."""
+
+
 class Stopped(Exception):
     """The caller wants no more."""
 
@@ -133,8 +137,8 @@ class Tries:
 
         Raises
         ------
-        StorageError
-            When patience is at its end; caused by `fault`.
+        Exhausted
+            When patience is at its end.
         Stopped
             When the stop was set.
         """
@@ -151,7 +155,7 @@ class Tries:
             LOG.info("%s; another try in %.1f s", fault, wait)
             sleep(wait * random.uniform(0.5, 1.0), self._stop)
             return
-        raise StorageError(f"{fault}; tried {self._n_failed} times") from fault
+        raise Exhausted(f"{fault}; tried {self._n_failed} times") from fault
 
 
 def sleep(seconds, stop):
