@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: one Spark session, the shared real data, and a check that nothing of ours is left running."""
 
+import importlib.util
 import os
 import time
 from pathlib import Path
@@ -30,6 +31,17 @@ def shared_data():
     if not SHARED_DATA.is_dir():
         pytest.skip(f"needs the real recordings in {SHARED_DATA}, which only a development machine has")
     return SHARED_DATA
+
+
+@pytest.fixture
+def server():
+    """A web server on loopback that fails when it is told to; see `faulty_server.FaultyServer`."""
+    spec = importlib.util.spec_from_file_location("faulty_server", Path(__file__).with_name("faulty_server.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    running = module.FaultyServer()
+    yield running
+    running.close()
 
 
 def children_of(pid):

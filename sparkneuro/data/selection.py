@@ -19,8 +19,8 @@ def select(entries, include=(), exclude=(), participants=()):
     """Choose files.
 
     In a pattern ``*`` stands for anything, ``/`` included; one that names a folder takes all it holds. What is chosen brings its
-    sidecars, also those that it inherits from folders above, and each dataset_description.json above it; `ALWAYS` and, with participants, all files at the top that are no
-    one's own come along. What `exclude` names stays out, but for `ALWAYS`.
+    sidecars, also those that it inherits from folders above, and each dataset_description.json above it. `ALWAYS` and, with
+    participants, all files at the top that are no one's own come along. What `exclude` names stays out, but for `ALWAYS`.
 
     Parameters
     ----------
