@@ -170,11 +170,12 @@ def _find_region(bucket, access):
 
 
 def _client(endpoint_url, region, signed):
-    return _cached_client(os.getpid(), endpoint_url, region, signed)
+    who = (os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_PROFILE")) if signed else None
+    return _cached_client(os.getpid(), who, endpoint_url, region, signed)
 
 
 @lru_cache(maxsize=16)
-def _cached_client(pid, endpoint_url, region, signed):
+def _cached_client(pid, who, endpoint_url, region, signed):
     boto3 = require("boto3", "cloud")
     from botocore import UNSIGNED
     from botocore.config import Config
