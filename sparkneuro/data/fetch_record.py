@@ -90,9 +90,9 @@ class FetchRecord:
 
     def _append(self, line):
         try:
+            if not self._whole:
+                return self.flush()  # with the new line
             if self._file is None:
-                if not self._whole:
-                    self.flush()
                 self._file = os.open(self._local, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             os.write(self._file, line)
         except OSError as error:

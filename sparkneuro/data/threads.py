@@ -4,7 +4,7 @@ import threading
 import time
 from queue import SimpleQueue
 
-_PATIENCE = 3.0  # s that threads get to notice that they shall stop
+_PATIENCE = 1.0  # s that threads get to notice that they shall stop
 
 
 def run_in_threads(function, items, n_threads, stop):

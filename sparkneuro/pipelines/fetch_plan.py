@@ -249,17 +249,20 @@ def _is_there(entry, row, found):
 
 
 def _agrees(entry, row):
-    """Whether the source still has what was fetched, as far as a listing tells."""
+    """Whether the source still has what was fetched, as far as a listing tells; of another place only a checksum or ETag does."""
+    same_place = row["source"] == entry["url"]
     if entry.get("size") not in (None, row["size"]):
         return False
     checksum = entry.get("checksum")
     if checksum:
         known = {row["checksum"], f"sha256:{row['sha256']}"}
-        return checksum in known or not any(value.partition(":")[0] == checksum.partition(":")[0] for value in known)
+        algorithm = checksum.partition(":")[0]
+        comparable = any(value.partition(":")[0] == algorithm for value in known)
+        return checksum in known if comparable else same_place
     for key in ("etag", "modified", "stamp"):
         if entry.get(key) and row[key]:
-            return entry[key] == row[key]
-    return True
+            return entry[key] == row[key] and (same_place or key == "etag")
+    return same_place
 
 
 def _refuse_other_sources(folder, entries, record):

@@ -17,6 +17,7 @@ from sparkneuro.pipelines.fetch_plan import adopt_file
 from sparkneuro.pipelines.fetch_source import fetch_file
 
 _PIECE = 1 << 22
+_FEW = 4
 
 
 @dataclass
@@ -63,8 +64,8 @@ def transfer(plan, record, n_threads, patience=None, progress=None):
     Returns
     -------
     transfers : Transfers
-        What became of them. After a full disk, and after as many files in a row as are fetched at a time found no server, no
-        further one is tried.
+        What became of them. After a full disk, and after as many files in a row as are fetched at a time (or four) found no
+        server that would answer, no further one is tried.
     """
     done, stop = Transfers(), threading.Event()
     local = store.locate(plan.folder)[0].type_name == "local"
@@ -83,7 +84,7 @@ def transfer(plan, record, n_threads, patience=None, progress=None):
                 raise outcome
             done.failures.append(outcome)
             n_silent = n_silent + 1 if isinstance(outcome, Exhausted) else 0
-            if isinstance(outcome, DiskFull) or n_silent >= max(n_threads, 2):
+            if isinstance(outcome, DiskFull) or n_silent >= max(n_threads, _FEW):
                 done.given_up = done.given_up or outcome
                 stop.set()
     return done

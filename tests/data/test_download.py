@@ -8,6 +8,7 @@ import hashlib
 import os
 import random
 import threading
+import tracemalloc
 
 import pytest
 
@@ -326,3 +327,14 @@ def test_one_connection_serves_many_files(server, fetch):
         server.files[f"{number}/a.txt"] = b"text" * number
         fetch(f"{number}/a.txt")
     assert server.n_connections == 1
+
+
+def test_memory_stays_small_whatever_the_size(server, tmp_path):
+    server.files["a.bin"] = content = random.Random(3).randbytes(24_000_000)
+    entry = server.entry("a.bin", checksum=f"md5:{hashlib.md5(content).hexdigest()}")
+    tracemalloc.start()
+    try:
+        download(entry, str(tmp_path / "a.bin"), ask, FAST)
+        assert tracemalloc.get_traced_memory()[1] < 6_000_000
+    finally:
+        tracemalloc.stop()
