@@ -84,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_file(path, owner.files[path], fault)
 
     def _send_page(self, folder):
-        names = {name[len(folder) :] for name in self.owner.files if name.startswith(folder) and not folder.strip("/") + "/" == name}
+        names = {name[len(folder) :] for name in self.owner.files if name.startswith(folder)}
         if not self.owner.lists or not names or (folder and not folder.endswith("/")):
             return self._send(404, b"<html>nothing here</html>", {"Content-Type": "text/html"})
         links = sorted({name.partition("/")[0] + ("/" if "/" in name else "") for name in names})

@@ -82,7 +82,7 @@ class Patience:
     Parameters
     ----------
     retries : int
-        Tries after the first one without a byte of progress between them.
+        Tries after the first one without a byte of progress between them; what a throttling server refuses does not count.
     first_wait, longest_wait : float
         Seconds before the first and before any further try; doubled from one to the next, half of it at random.
     timeout : float
@@ -113,7 +113,7 @@ class Tries:
 
     def __init__(self, patience, throttle, stop):
         self._patience, self._throttle, self._stop = patience, throttle, stop
-        self._n_failed, self._throttled_since = 0, None
+        self._n_failed, self._n_throttled, self._throttled_since = 0, 0, None
 
     def wait(self):
         """Wait as long as the server has asked for.
@@ -142,20 +142,26 @@ class Tries:
         Stopped
             When the stop was set.
         """
-        now = time.monotonic()
-        self._n_failed = 0 if progressed else self._n_failed
-        self._throttled_since = None if progressed or not fault.throttled else self._throttled_since or now
-        n_before, self._n_failed = self._n_failed, self._n_failed + 1
+        if progressed:
+            self._n_failed, self._n_throttled, self._throttled_since = 0, 0, None
+        n_before = self._n_throttled if fault.throttled else self._n_failed
         wait = min(self._patience.first_wait * 2 ** min(n_before, 30), self._patience.longest_wait)
         if fault.throttled:
-            self._throttle.hold(wait if fault.hold is None else fault.hold)
-            if now - self._throttled_since <= self._patience.throttled_for:
-                return
-        elif n_before < self._patience.retries:
-            LOG.info("%s; another try in %.1f s", fault, wait)
-            sleep(wait * random.uniform(0.5, 1.0), self._stop)
+            self._be_held(fault, wait)
             return
-        raise Exhausted(f"{fault}; tried {self._n_failed} times") from fault
+        self._n_failed += 1
+        if n_before >= self._patience.retries:
+            raise Exhausted(f"{fault}; tried {self._n_failed} times") from fault
+        LOG.info("%s; another try in %.1f s", fault, wait)
+        sleep(wait * random.uniform(0.5, 1.0), self._stop)
+
+    def _be_held(self, fault, wait):
+        now = time.monotonic()
+        self._n_throttled += 1
+        self._throttled_since = self._throttled_since or now
+        if now - self._throttled_since > self._patience.throttled_for:
+            raise Exhausted(f"{fault}; it has asked for a slower pace {self._n_throttled} times in a row") from fault
+        self._throttle.hold(fault.hold or wait)
 
 
 def sleep(seconds, stop):

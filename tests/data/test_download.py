@@ -229,7 +229,7 @@ def test_a_stalled_connection_is_given_up_and_continued(server, fetch):
     assert fetch()[0] == content and server.n_sent[NAME] == len(content)
 
 
-@pytest.mark.parametrize(("status", "message"), [(404, "the server has no such file"), (403, "the server refuses it .403: Not you.")])
+@pytest.mark.parametrize(("status", "message"), [(404, "the server has no such file"), (403, "refuses it .403: Not you.")])
 def test_what_no_further_try_can_mend_is_said_at_once(server, fetch, tmp_path, status, message):
     server.faults[NAME] = [{"status": status, "body": b"<Error><Message>Not you</Message></Error>"}]
     with pytest.raises(StorageError, match=message):
