@@ -11,11 +11,11 @@ pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module")
-def bucket(s3_server):
+def bucket(moto_s3):
     """A bucket of 1,103 small objects below one prefix, and some beside it."""
     from moto.s3.models import s3_backends
 
-    url, client = s3_server
+    url, client = moto_s3
     client.create_bucket(Bucket="openneuro.org")
     backend = s3_backends["123456789012"]["aws"]
     for number in range(1100):
@@ -31,16 +31,6 @@ def bucket(s3_server):
     done = [{"PartNumber": n, "ETag": etag} for n, etag in enumerate(etags, start=1)]
     client.complete_multipart_upload(**where, MultipartUpload={"Parts": done})
     return url
-
-
-@pytest.fixture
-def no_credentials(monkeypatch, tmp_path):
-    """An environment in which nobody is known."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
 def test_every_object_of_every_page_is_listed_without_credentials(bucket, no_credentials):
