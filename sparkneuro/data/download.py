@@ -1,5 +1,6 @@
 """Download one file over a network that fails: resumed where it stopped, checked, and whole or not there at all."""
 
+import logging
 import threading
 import time
 from dataclasses import replace
@@ -7,9 +8,10 @@ from dataclasses import replace
 from sparkneuro.data.file_kind import POINTER, START_SIZE
 from sparkneuro.data.part_file import PartFile
 from sparkneuro.data.patience import Faltered, Patience, Stopped, Throttle, Tries
-from sparkneuro.data.remote_content import describe_content
+from sparkneuro.data.remote_content import address_of, describe_content
 from sparkneuro.errors import FormatError, StorageError
 
+LOG = logging.getLogger(__name__)
 _MOST_DAMAGED = 2
 
 
@@ -61,7 +63,7 @@ def download(entry, target, connect, patience=None, throttle=None, on_bytes=None
 
 def _download(part, entry, connect, timeout, tries, stop):
     try:
-        part.restore(entry["url"])
+        part.restore(address_of(entry["url"]))
     except FormatError:
         part.drop()
     longest, n_damaged = part.size, 0
@@ -72,10 +74,12 @@ def _download(part, entry, connect, timeout, tries, stop):
                 _receive(part, entry, connect, timeout, stop)
             return _finish(part, entry)
         except Faltered as fault:
+            LOG.info("%s: %s", entry["path"], fault)
             progressed, longest = part.size > longest, max(longest, part.size)
             tries.pause(fault, progressed)
         except FormatError as error:
             # A gateway's page may be gone the next time; of a file that came whole, two more copies are enough.
+            LOG.info("%s", error)
             n_damaged += part.size > START_SIZE
             longest = max(longest, part.size)
             part.drop()
@@ -139,7 +143,7 @@ def _refuse_excess(part):
 def _finish(part, entry):
     sha256, content = part.finish(), part.content
     return {
-        "path": entry["path"], "url": entry["url"], "size": part.size, "sha256": sha256, "checksum": content.checksum,
+        "path": entry["path"], "url": address_of(entry["url"]), "size": part.size, "sha256": sha256, "checksum": content.checksum,
         "etag": content.etag or entry.get("etag"), "modified": content.modified or entry.get("modified"), "time": time.time(),
     }
 

@@ -144,18 +144,19 @@ def _list_tree(folder, n_threads, patience):
     entries, seen, level = {}, {folder}, [folder]
     for depth in range(_DEEPEST):
         below = []
-        for _, links in run_in_threads(lambda url: _list_folder(url, patience), level, n_threads, threading.Event()):
-            if isinstance(links, Exception):
-                if depth or isinstance(links, Unreachable) or not isinstance(links, SparkneuroError):
+        with run_in_threads(lambda url: _list_folder(url, patience), level, n_threads) as outcomes:
+            for _, links in outcomes:
+                if isinstance(links, SparkneuroError) and not depth and not isinstance(links, Unreachable):
+                    return None
+                if isinstance(links, Exception):
                     raise links
-                return None
-            for link, stamp in links:
-                path = unquote(urlsplit(link).path[len(urlsplit(folder).path) :])
-                if link.endswith("/"):
-                    below += [link] if link not in seen else []
-                    seen.add(link)
-                else:
-                    entries[path] = {"path": path, "url": link, "stamp": stamp, **read_key(path.rpartition("/")[2])}
+                for link, stamp in links:
+                    path = unquote(urlsplit(link).path[len(urlsplit(folder).path) :])
+                    if not link.endswith("/"):
+                        entries[path] = {"path": path, "url": link, "stamp": stamp, **read_key(path.rpartition("/")[2])}
+                    elif link not in seen:
+                        below.append(link)
+                        seen.add(link)
         level = below
         if not level:
             break

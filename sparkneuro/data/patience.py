@@ -1,6 +1,5 @@
 """How long a transfer is tried again: exponential backoff with jitter, and waiting where a server asks for it."""
 
-import logging
 import random
 import threading
 import time
@@ -8,7 +7,6 @@ from dataclasses import dataclass
 
 from sparkneuro.errors import StorageError
 
-LOG = logging.getLogger(__name__)
 _LONGEST_HOLD = 900.0  # a server that asks for more is asked again after this
 
 
@@ -152,7 +150,6 @@ class Tries:
         self._n_failed += 1
         if n_before >= self._patience.retries:
             raise Exhausted(f"{fault}; tried {self._n_failed} times") from fault
-        LOG.info("%s; another try in %.1f s", fault, wait)
         sleep(wait * random.uniform(0.5, 1.0), self._stop)
 
     def _be_held(self, fault, wait):

@@ -85,6 +85,27 @@ class RemoteContent:
         return all(ours is None or theirs is None or ours == theirs for ours, theirs in same)
 
 
+def address_of(url):
+    """Tell which file an address is of, without what may be different or secret the next time.
+
+    Parameters
+    ----------
+    url : str
+        Address of a file.
+
+    Returns
+    -------
+    address : str
+        https:// addresses have lost their query, e.g. a signature.
+
+    Examples
+    --------
+    >>> address_of("https://example.org/a.nii.gz?token=secret")
+    'https://example.org/a.nii.gz'
+    """
+    return url.partition("?")[0] if url.startswith("http") else url
+
+
 def describe_content(entry, answer):
     """Describe the content that an answer with status 200 brings.
 
@@ -106,7 +127,7 @@ def describe_content(entry, answer):
     if entry.get("checksum") and entry.get("size") is not None:
         size = entry["size"]
     checksum = entry.get("checksum") or read_checksum(headers)
-    return RemoteContent(entry["url"], size, read_etag(headers), headers.get("Last-Modified"), checksum)
+    return RemoteContent(address_of(entry["url"]), size, read_etag(headers), headers.get("Last-Modified"), checksum)
 
 
 def read_etag(headers):

@@ -2,13 +2,17 @@
 
 import threading
 import time
+from contextlib import closing, contextmanager
 from queue import SimpleQueue
 
 _PATIENCE = 1.0  # s that threads get to notice that they shall stop
 
 
-def run_in_threads(function, items, n_threads, stop):
+@contextmanager
+def run_in_threads(function, items, n_threads, stop=None):
     """Call a function for each item, several at a time.
+
+    The threads end with the body, however it ends; they are daemons, and do not keep the process from ending.
 
     Parameters
     ----------
@@ -18,17 +22,19 @@ def run_in_threads(function, items, n_threads, stop):
         The items.
     n_threads : int
         How many at a time.
-    stop : threading.Event
-        When it is set no further item is begun. It is set when the caller takes no more, e.g. because of Ctrl-C: the threads are
-        daemons, and do not keep the process from ending.
+    stop : threading.Event or None
+        When it is set no further item is begun; it is set at the end of the body.
 
     Yields
     ------
-    item : object
-        As they are done.
-    outcome : object
-        What the function returned, or the exception that it raised.
+    outcomes : iterator of (object, object)
+        Each item, as they are done, with what the function returned or the exception that it raised.
     """
+    with closing(_outcomes(function, items, n_threads, stop or threading.Event())) as outcomes:
+        yield outcomes
+
+
+def _outcomes(function, items, n_threads, stop):
     waiting, lock, done = iter(items), threading.Lock(), SimpleQueue()
     threads = [
         threading.Thread(target=_work, args=(function, waiting, lock, done, stop), daemon=True)

@@ -2,14 +2,15 @@
 
 import os
 import shutil
-import threading
 from dataclasses import dataclass
 from pathlib import Path
+
+from tqdm import tqdm
 
 from sparkneuro.data import store
 from sparkneuro.data.content_check import ContentCheck
 from sparkneuro.data.part_file import ENDING
-from sparkneuro.data.remote_content import known_checksum
+from sparkneuro.data.remote_content import address_of, known_checksum
 from sparkneuro.data.selection import select
 from sparkneuro.data.threads import run_in_threads
 from sparkneuro.errors import FormatError, SettingsError, StorageError
@@ -161,7 +162,7 @@ def adopt_file(entry, row, target):
     if not os.path.isfile(target) or os.path.getsize(target) != entry.get("size"):
         return None
     checksum = known_checksum(entry)
-    if checksum is None and row is not None and row["source"] == entry["url"] and _agrees(entry, row):
+    if checksum is None and row is not None and row["source"] == address_of(entry["url"]) and _agrees(entry, row):
         checksum = f"sha256:{row['sha256']}"
     if checksum is None and not target.endswith(".gz"):
         return None
@@ -237,9 +238,7 @@ def _complete(entries, record, find, n_threads):
     asked = [number for number, entry in enumerate(entries) if must_be_asked(entry)]
     completed = list(entries)
     if asked:
-        for number, found in run_in_threads(lambda number: look_up(entries[number]), asked, n_threads, threading.Event()):
-            if isinstance(found, Exception):
-                raise found
+        for number, found in _each(lambda number: look_up(entries[number]), asked, n_threads, "look up"):
             completed[number] = found
     return completed
 
@@ -250,7 +249,7 @@ def _is_there(entry, row, found):
 
 def _agrees(entry, row):
     """Whether the source still has what was fetched, as far as a listing tells; of another place only a checksum or ETag does."""
-    same_place = row["source"] == entry["url"]
+    same_place = row["source"] == address_of(entry["url"])
     if entry.get("size") not in (None, row["size"]):
         return False
     checksum = entry.get("checksum")
@@ -268,7 +267,7 @@ def _agrees(entry, row):
 def _refuse_other_sources(folder, entries, record):
     for entry in entries:
         row = record.rows.get(entry["path"])
-        if row is not None and row["source"] != entry["url"] and not _agrees(entry, row):
+        if row is not None and row["source"] != address_of(entry["url"]) and not _agrees(entry, row):
             raise SettingsError(f"{folder}: {entry['path']} came from {row['source']}; choose another folder.")
 
 
@@ -288,11 +287,18 @@ def _verify(folder, entries, record, n_threads):
         return True
 
     right = []
-    for entry, outcome in run_in_threads(is_right, entries, n_threads, threading.Event()):
-        if isinstance(outcome, Exception):
-            raise outcome
-        if outcome:
+    for entry, verified in _each(is_right, entries, n_threads, "verify"):
+        if verified:
             right.append(entry)
         else:
             record.forget(entry["path"])
     return right
+
+
+def _each(function, items, n_threads, name):
+    """Each item with what the function returns; a bar shows how many are done."""
+    with run_in_threads(function, items, n_threads) as outcomes:
+        for item, outcome in tqdm(outcomes, total=len(items), desc=name, unit=" files", disable=None):
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield item, outcome

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from sparkneuro.data import store
 from sparkneuro.data.part_file import DiskFull
 from sparkneuro.data.patience import Exhausted, Patience, Stopped, Throttle
+from sparkneuro.data.remote_content import address_of
 from sparkneuro.data.threads import run_in_threads
 from sparkneuro.errors import SparkneuroError
 from sparkneuro.pipelines.fetch_plan import adopt_file
@@ -72,26 +73,26 @@ def transfer(plan, record, n_threads, patience=None, progress=None):
     with _Bar(plan, progress) as bar, tempfile.TemporaryDirectory(prefix="sparkneuro-fetch-") as staging:
         worker = _Worker(plan.folder, record, None if local else staging, patience or Patience(), bar, stop)
         n_silent = 0
-        for entry, outcome in run_in_threads(worker.fetch, plan.missing, n_threads, stop):
-            if isinstance(outcome, Stopped):
-                continue
-            if not isinstance(outcome, Exception):
-                _write_down(record, entry, outcome, done)
-                n_silent = 0
-                bar.count()
-                continue
-            if not isinstance(outcome, SparkneuroError):
-                raise outcome
-            done.failures.append(outcome)
-            n_silent = n_silent + 1 if isinstance(outcome, Exhausted) else 0
-            if isinstance(outcome, DiskFull) or n_silent >= max(n_threads, _FEW):
-                done.given_up = done.given_up or outcome
-                stop.set()
+        with run_in_threads(worker.fetch, plan.missing, n_threads, stop) as outcomes:
+            for entry, outcome in outcomes:
+                if isinstance(outcome, Stopped):
+                    continue
+                if isinstance(outcome, SparkneuroError):
+                    done.failures.append(outcome)
+                elif isinstance(outcome, Exception):
+                    raise outcome
+                else:
+                    _write_down(record, entry, outcome, done)
+                    bar.count()
+                n_silent = n_silent + 1 if isinstance(outcome, Exhausted) else 0
+                if isinstance(outcome, DiskFull) or n_silent >= max(n_threads, _FEW):
+                    done.given_up = done.given_up or outcome
+                    stop.set()
     return done
 
 
 def _write_down(record, entry, row, done):
-    record.add({**row, "stamp": entry.get("stamp"), "source": entry["url"]})
+    record.add({**row, "stamp": entry.get("stamp"), "source": address_of(entry["url"])})
     if row.get("adopted"):
         done.n_adopted += 1
     else:

@@ -11,24 +11,27 @@ def test_every_item_comes_back_with_what_became_of_it():
             raise ValueError(number)
         return number / 2
 
-    found = dict(run_in_threads(half, range(40), 4, threading.Event()))
+    with run_in_threads(half, range(40), 4) as outcomes:
+        found = dict(outcomes)
     assert set(found) == set(range(40))
     assert all(isinstance(value, ValueError) if n % 7 == 3 else value == n / 2 for n, value in found.items())
 
 
 def test_so_many_run_at_a_time_as_were_asked_for():
     meeting = threading.Barrier(5, timeout=10)
-    assert len(list(run_in_threads(lambda item: meeting.wait(), range(20), 5, threading.Event()))) == 20
+    with run_in_threads(lambda item: meeting.wait(), range(20), 5) as outcomes:
+        assert sorted(place for _, place in outcomes) == sorted(list(range(5)) * 4)
 
 
-def test_a_caller_that_takes_no_more_stops_the_threads():
+def test_a_body_that_ends_early_stops_the_threads():
     stop, called = threading.Event(), []
-    results = run_in_threads(called.append, range(1000000), 2, stop)
-    next(results)
     with pytest.raises(KeyboardInterrupt):
-        results.throw(KeyboardInterrupt)
+        with run_in_threads(called.append, range(1000000), 2, stop) as outcomes:
+            next(outcomes)
+            raise KeyboardInterrupt
     assert stop.is_set() and len(called) < 1000000
 
 
 def test_nothing_to_do_is_soon_done():
-    assert list(run_in_threads(print, [], 8, threading.Event())) == []
+    with run_in_threads(print, [], 8) as outcomes:
+        assert list(outcomes) == []
