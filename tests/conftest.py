@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: one Spark session, the shared real data, and a check that nothing of ours is left running."""
 
+import importlib.util
 import os
 import time
 from pathlib import Path
@@ -30,6 +31,40 @@ def shared_data():
     if not SHARED_DATA.is_dir():
         pytest.skip(f"needs the real recordings in {SHARED_DATA}, which only a development machine has")
     return SHARED_DATA
+
+
+@pytest.fixture
+def server():
+    """A web server on loopback that fails when it is told to; see `faulty_server.FaultyServer`."""
+    spec = importlib.util.spec_from_file_location("faulty_server", Path(__file__).with_name("faulty_server.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    running = module.FaultyServer()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="session")
+def moto_s3():
+    """Address of a server that speaks S3 on loopback, and a client with credentials to fill it."""
+    moto_server = pytest.importorskip("moto.server", reason="needs the extra dev")
+    boto3 = pytest.importorskip("boto3", reason="needs the extra cloud")
+    running = moto_server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    running.start()
+    url = "http://{}:{}".format(*running.get_host_and_port())
+    client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+    yield url, client
+    running.stop()
+
+
+@pytest.fixture
+def no_credentials(monkeypatch, tmp_path):
+    """An environment in which Amazon knows nobody."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
 def children_of(pid):

@@ -39,6 +39,7 @@ DOORS = {
     "mne": ("data/eeg.py", "preprocess/"),
     "matplotlib": ("report/",),
     "boto3": ("cloud/", "data/store.py"),
+    "urllib3": ("data/http_request.py",),
     "nilearn": ("preprocess/", "analysis/"),
     "isal": ("data/",),
     "sklearn": ("encoding/ridge_cv.py",),

@@ -13,11 +13,10 @@ from nibabel.spatialimages import HeaderDataError
 
 from sparkneuro.data import store
 from sparkneuro.data.byte_stream import ByteStream
+from sparkneuro.data.file_kind import refuse_impostor
 from sparkneuro.errors import FormatError
 
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
-_PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head")
-_POINTERS = (b"version https://git-lfs", b"/annex/objects", b"../.git/annex", b".git/annex")
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,7 +250,7 @@ def parse_header(stream):
         When it is no NIfTI file; the message guesses what it is instead.
     """
     start = bytes(stream.read(348))
-    _refuse_other_files(stream.path, start)
+    refuse_impostor(stream.path, start)
     lengths = {int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")}
     if not lengths & {348, 540}:
         raise FormatError(f"{stream.path}: this is not a NIfTI file (.nii or .nii.gz).")
@@ -285,14 +284,6 @@ def _read_fields(path, header):
     t_r = float(zooms[4]) * _SECONDS.get(time_unit, np.nan) if len(shape) == 4 else np.nan
     offset = max(int(header.get_data_offset()), header.single_vox_offset)
     return NiftiHeader(path, shape, affine, round(t_r, 6) if t_r > 0 else None, dtype, slope, inter, offset)
-
-
-def _refuse_other_files(path, start):
-    text = start.lstrip().lower()
-    if text.startswith(_PAGES):
-        raise FormatError(f"{path}: this is a web page, not a NIfTI file; did the download need a login?")
-    if any(word in text[:200] for word in _POINTERS):
-        raise FormatError(f"{path}: this is a pointer to the file, not the file; get it with 'datalad get' or 'git lfs pull'.")
 
 
 def truncated(header, n_bytes):

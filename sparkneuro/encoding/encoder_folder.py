@@ -1,16 +1,15 @@
 """A model's folder while it is made: one fit at a time, and always the same one."""
 
-import fcntl
 import hashlib
 import json
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 
 from sparkneuro.data import store
+from sparkneuro.data.folder_lock import lock_folder
 from sparkneuro.data.voxel_table import METADATA
 from sparkneuro.encoding.encoder_record import WORK
-from sparkneuro.errors import FormatError, SettingsError, StorageError
+from sparkneuro.errors import FormatError, SettingsError
 
 RECIPE, LOCK = f"{WORK}/recipe.json", f"{WORK}/lock"
 
@@ -86,22 +85,7 @@ def claim_folder(output, recipe):
     StorageError
         When the folder cannot be written.
     """
-    filesystem, inner = store.locate(output)
-    if filesystem.type_name != "local":
-        _write_recipe(output, recipe)
-        yield
-        return
-    lock = Path(inner, LOCK)
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        file = open(lock, "w")
-    except OSError as error:
-        raise StorageError(f"{output}: could not be written: {error.strerror}.") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SettingsError(f"{output}: another fit is at work in this folder; wait for it, or choose another.") from None
+    with lock_folder(output, LOCK, "fit"):
         _write_recipe(output, recipe)
         yield
 
