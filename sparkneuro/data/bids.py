@@ -130,7 +130,7 @@ def find_bold(sources):
         if not store.is_folder(source):
             paths.append(source)
             continue
-        names = [name for name in store.list_files(source, recursive=True) if _is_bold(source, name)]
+        names = [name for name in store.list_files(source, recursive=True) if is_bold(source, name)]
         if not names:
             remedy = "list the files themselves, or get their content if they are only links"
             raise FormatError(f"{source}: no file here is named *_bold.nii.gz, .nii, .dtseries.nii or .h5; {remedy}.")
@@ -138,7 +138,21 @@ def find_bold(sources):
     return list(dict.fromkeys(paths))
 
 
-def _is_bold(source, name):
+def is_bold(source, name):
+    """Tell whether a file of a folder is a BOLD run to be taken.
+
+    Parameters
+    ----------
+    source : str
+        Path or URI of the folder.
+    name : str
+        Path of the file within it.
+
+    Returns
+    -------
+    bold : bool
+        Whether its name says so, and no folder on the way is hidden or set aside.
+    """
     if not name.endswith(BOLD_ENDINGS) and hcp.parse_hcp_name(store.join(source, name)) is None:
         return False
     hidden = any(part.startswith(".") for part in name.split("/"))

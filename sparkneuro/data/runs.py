@@ -47,6 +47,8 @@ class SourceRun:
         Path of the mask that lies beside a preprocessed run; "" where there is none.
     confounds : str
         Path of its confounds table; "" where none is wanted.
+    origin : str
+        Address that the file is fetched from when it is needed; "" where `path` is the file.
     """
 
     path: str
@@ -65,6 +67,7 @@ class SourceRun:
     preprocessed: bool = False
     brain_mask: str = ""
     confounds: str = ""
+    origin: str = ""
 
     @cached_property
     def key(self):
@@ -77,8 +80,11 @@ class SourceRun:
         Returns
         -------
         states : dict of str to dict
-            ``size`` (bytes) and ``modified`` (ns) by path: of the recording, and of the confounds and their JSON where used.
+            ``size`` (bytes) and ``modified`` (ns) by path: of the recording, and of the confounds and their JSON where used;
+            of a file that is fetched, by its address alone.
         """
+        if self.origin:
+            return {self.origin: {"size": self.size, "modified": self.modified}}
         states = {self.path: {"size": self.size, "modified": self.modified}}
         beside = self.confounds.removesuffix(".tsv") + ".json"
         for path in (self.confounds, beside) if self.confounds else ():
@@ -127,13 +133,15 @@ def find_runs(sources, bids_filter=None, t_r=None, confounds=(), need_confounds=
         When the filter leaves nothing, or selects by a label that no file has.
     """
     seen = {}
-    for path in (paths := choose_files(bids.find_bold(sources), bids_filter or BidsFilter())):
+    paths = choose_files(bids.find_bold(sources), bids_filter or BidsFilter())
+    for path in paths:
         key = bids.run_key(**bids.name_run(path))
         if key in seen:
             remedy = "choose with --space, --task-id or --bids-filter-file, or list the files"
             raise FormatError(f"{path} and {seen[key]} are both run {key}; {remedy}.")
         seen[key] = path
-    inspect = partial(_inspect, t_r=t_r, confounds=confounds, need_confounds=need_confounds, list_files=cache(store.list_files))
+    listing = cache(store.list_files)
+    inspect = partial(inspect_run, t_r=t_r, confounds=confounds, need_confounds=need_confounds, list_files=listing)
     with ThreadPoolExecutor(READERS) as pool:  # headers in a bucket are a request each
         return sorted(pool.map(inspect, paths), key=lambda run: run.key)
 
@@ -173,13 +181,36 @@ def _entities(path):
     return {"sub": bids.name_run(path)["subject"], **bids.parse_name(path)[0]}
 
 
-def _inspect(path, t_r, confounds, need_confounds, list_files):
-    recording = open_recording(path)
+def inspect_run(path, t_r=None, confounds=(), need_confounds=False, list_files=store.list_files, local=None):
+    """Describe one BOLD file by its header and what lies beside it.
+
+    Parameters
+    ----------
+    path : str
+        Path or URI of the file, or where it would be if it were kept.
+    t_r, confounds, need_confounds
+        As `find_runs` takes them.
+    list_files : callable
+        How a folder is listed.
+    local : str or None
+        Where the file is for now; None for `path`.
+
+    Returns
+    -------
+    run : SourceRun
+        The run.
+
+    Raises
+    ------
+    FormatError
+        When the file, its sidecar or its confounds are not what they should be.
+    """
+    recording = open_recording(local or path)
     entities = bids.parse_name(path)[0]
     table = bids.find_confounds(path, list_files) if confounds or need_confounds else ""
     if table:
         read_confounds(table, confounds, recording.n_scans)
-    size, modified = store.stat(path)
+    size, modified = store.stat(local or path)
     preprocessed = "desc" in entities or hcp.parse_hcp_name(path) is not None
     return SourceRun(
         path=path, **bids.name_run(path), space=entities.get("space", "native"), shape=tuple(recording.shape),

@@ -9,9 +9,14 @@ together (group), or of each subject (subject). With --labels a row is the mean 
 grayordinates.
 
 Each run is smoothed, detrended, high-pass filtered, cleaned of confounds (columns, or a strategy of nilearn's load_confounds)
-when asked for, and z-scored. Running the command again does only what is missing: runs whose content and confounds have not
-changed are left as they are, new ones are added on the mask that the table has; those that another version of sparkneuro has
-made are made again. A table keeps the settings that it was begun with; another setting is refused.
+when asked for, and z-scored.
+
+Running the command again does only what is missing: runs whose content and confounds have not changed are left as they are, new
+ones are added on the mask that the table has; those that another version of sparkneuro has made are made again. A table keeps
+the settings that it was begun with; another setting is refused.
+
+With --discard-raw the sources are addresses, as 'sparkneuro fetch' takes them, and a mask file or labels must be given: a run
+lies on the disk of the task that ingests it, and only as long as that takes.
 """
 
 import logging
@@ -26,6 +31,7 @@ from sparkneuro.data.voxel_table import METADATA
 from sparkneuro.errors import SparkneuroError
 from sparkneuro.pipelines import ingest_finish, ingest_plan
 from sparkneuro.pipelines.ingest_rows import make_rows
+from sparkneuro.pipelines.ingest_stream import fetch_small
 from sparkneuro.pipelines.settings import argument, option
 
 LOG = logging.getLogger(__name__)
@@ -57,6 +63,9 @@ class Settings:
     run: tuple = option((), "numbers of the runs to take", many=True)
     space: tuple = option((), "BIDS spaces to take, e.g. MNI152NLin2009cAsym or MNI152NLin2009cAsym:res-2", many=True)
     bids_filter_file: str = option(None, "JSON file of filters in fMRIPrep's form")
+    discard_raw: bool = option(
+        False, "sources are addresses (ds000114, s3://, https://): fetch each run, ingest it, and keep nothing of the file"
+    )
     block_size: int = option(4096, "voxels of a block")
 
 
@@ -107,6 +116,8 @@ def run(settings, spark):
         results = []
         if plan.missing:
             make_rows(plan, spark)
+            if plan.remote:
+                fetch_small(plan.remote)
             results = _ingest_missing(plan, spark)
         table = ingest_finish.finish(plan)
     made = {result["key"] for result in results if result["made"]}
@@ -128,12 +139,13 @@ def _invalidate(plan):
 
 def _ingest_missing(plan, spark):
     from sparkneuro.data.spark import run_jobs
+    from sparkneuro.pipelines.ingest_stream import ingest_remote_run
     from sparkneuro.pipelines.ingest_task import ingest_run
 
     jobs = [plan.make_job(source) for source in plan.missing]
     sizes = {source.key: source.size for source in plan.missing if source.key not in plan.doubtful}
     with show_progress("ingest", sizes, lambda: list_receipts(plan.table)):
-        results, failures = run_jobs(spark, ingest_run, jobs)
+        results, failures = run_jobs(spark, ingest_run if plan.remote is None else ingest_remote_run, jobs)
     ingest_plan.raise_first(failures)
     return results
 

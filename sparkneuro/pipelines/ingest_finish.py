@@ -6,6 +6,7 @@ from sparkneuro.data.block import block_path
 from sparkneuro.data.nifti import read_volume
 from sparkneuro.data.receipts import list_receipts, read_receipt
 from sparkneuro.data.voxel_table import Run, VoxelTable
+from sparkneuro.pipelines.ingest_stream import RAW
 
 COVERAGE = "coverage.tsv"
 
@@ -34,6 +35,8 @@ def finish(plan):
     if recipe["rows"] == row_space.PARCELS:
         _write_coverage(plan.table, runs, [receipt["coverage"] for receipt in receipts])
     write_description(plan.table, "sparkneuro voxel table", sorted({run.source for run in runs}), settings)
+    if plan.remote:
+        store.delete(store.join(plan.table, RAW))
     table.save()
     return table
 

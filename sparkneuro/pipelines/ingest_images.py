@@ -20,7 +20,9 @@ def read_mask(path, source):
     Returns
     -------
     mask : ndarray of shape (x, y, z), bool
-        Its voxels on the run's grid.
+        Its voxels on the run's grid; on its own where the run's is not known.
+    affine : array_like of shape (4, 4)
+        From voxel indices of that grid to mm.
 
     Raises
     ------
@@ -36,11 +38,11 @@ def read_mask(path, source):
     if not values.any():
         raise FormatError(f"{path}: the mask is empty.")
     if not source.affine:
-        return volume != 0
+        return volume != 0, affine
     mask = resample_labels(volume != 0, affine, source.shape, source.affine)
     if not mask.any():
         raise FormatError(f"{path}: no voxel of the mask lies on the grid of {source.path}; are they in the same space?")
-    return mask
+    return mask, source.affine
 
 
 def read_labels(path):

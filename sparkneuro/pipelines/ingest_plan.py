@@ -15,6 +15,7 @@ from sparkneuro.data.runs import SourceRun, find_runs
 from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.pipelines.ingest_confounds import check_denoising
 from sparkneuro.pipelines.ingest_images import read_labels, read_mask
+from sparkneuro.pipelines.ingest_stream import Remote, list_remote_runs
 from sparkneuro.validation import check_number
 
 MASKS = "_masks"
@@ -40,6 +41,10 @@ class Plan:
         The mask file's voxels on the runs' grid; None where there is none.
     parcels : tuple of (ndarray of shape (x, y, z), list of (int, str)) or None
         Row numbers of a labels image, and value and name of each row; None where rows are no parcels.
+    remote : Remote or None
+        What is to be fetched; None where files are read where they lie.
+    t_r : float or None
+        Repetition time (s) of every run; None takes that of each.
     """
 
     table: str
@@ -49,6 +54,8 @@ class Plan:
     recipe: dict
     mask: np.ndarray | None
     parcels: tuple | None
+    remote: Remote | None = None
+    t_r: float | None = None
 
     def own_mask(self, source):
         """Tell where the mask of a run is when it is not the table's.
@@ -78,13 +85,16 @@ class Plan:
         Returns
         -------
         job : dict
-            What `sparkneuro.pipelines.ingest_task.ingest_run` takes.
+            What `sparkneuro.pipelines.ingest_task.ingest_run` takes, or `ingest_stream.ingest_remote_run`.
         """
+        fetched = {} if self.remote is None else {"entry": self.remote.runs[source.key], "t_r": self.t_r}
         return {
+            **fetched,
             "table": self.table,
             "source": source.to_dict(),
             "mask": self.own_mask(source),
             "rows": self.recipe["rows"],
+            "shape": self.recipe["shape"],
             "affine": self.recipe["affine"],
             "block_size": self.recipe["block_size"],
             "recipe": self.recipe["settings"],
@@ -133,15 +143,15 @@ def make_plan(settings):
     wanted = make_filter(
         settings.participant_label, settings.session_id, settings.task_id, settings.run, settings.space, settings.bids_filter_file
     )
-    sources = find_runs(settings.sources, wanted, settings.t_r, settings.confounds, bool(settings.denoise))
-    _check_cut_off(settings.high_pass, sources)
-    check_denoising(settings, sources)
+    sources, remote = _find_sources(settings, wanted)
     rows = _find_kind(settings, sources)
-    mask = None if settings.mask in ("group", "subject") else read_mask(settings.mask, sources[0])
+    mask, affine = (None, sources[0].affine) if settings.mask in ("group", "subject") else read_mask(settings.mask, sources[0])
     parcels = read_labels(settings.labels) if settings.labels else None
-    if rows != row_space.PARCELS:
+    if rows != row_space.PARCELS and remote is None:
         _check_one_space(sources)
-    recipe = _write_down(settings, sources, rows, mask, parcels)
+    shape = sources[0].shape if mask is None else mask.shape
+    grid = (shape, affine) if parcels is None else (parcels[0].shape, parcels[1])
+    recipe = _write_down(settings, sources, rows, grid, mask, parcels)
     earlier = _read_earlier(table)
     missing, doubtful = sources, []
     if earlier:
@@ -150,7 +160,19 @@ def make_plan(settings):
         missing, doubtful = _find_missing(table, sources, recipe)
         _check_subjects(table, missing, recipe)
     kept = None if parcels is None else (parcels[0], parcels[2])
-    return Plan(table, tuple(sources), tuple(missing), frozenset(doubtful), recipe, mask, kept)
+    return Plan(
+        table, tuple(sources), tuple(missing), frozenset(doubtful), recipe, mask, kept, remote, settings.t_r
+    )  # fmt: skip
+
+
+def _find_sources(settings, wanted):
+    """All runs; and of those that lie elsewhere, what is to be fetched."""
+    if settings.discard_raw:
+        return list_remote_runs(settings, wanted)
+    sources = find_runs(settings.sources, wanted, settings.t_r, settings.confounds, bool(settings.denoise))
+    _check_cut_off(settings.high_pass, sources)
+    check_denoising(settings, sources)
+    return sources, None
 
 
 def raise_first(failures):
@@ -212,12 +234,11 @@ def _check_one_space(sources):
             raise FormatError(f"{source.path} has {source.shape[0]} rows, {first.path} {first.shape[0]}; they must be the same.")
 
 
-def _write_down(settings, sources, rows, mask, parcels):
+def _write_down(settings, sources, rows, grid, mask, parcels):
     spaces = sorted({source.space for source in sources})
-    shape, affine = (sources[0].shape, sources[0].affine) if parcels is None else (parcels[0].shape, parcels[1].tolist())
     return {
         "rows": rows, "space": spaces[0] if len(spaces) == 1 else "mixed",
-        "shape": list(shape), "affine": [list(row) for row in affine], "block_size": settings.block_size,
+        "shape": list(map(int, grid[0])), "affine": [list(map(float, row)) for row in grid[1]], "block_size": settings.block_size,
         "settings": {
             "mask": settings.mask if mask is None else _fingerprint(np.packbits(mask)),
             "labels": None if parcels is None else _fingerprint(parcels[0]),
@@ -265,7 +286,7 @@ def _find_missing(table, sources, recipe):
             missing.append(source)
         elif receipt["inputs"] != {path: {**receipt["inputs"][path], **state} for path, state in source.read_states().items()}:
             missing.append(source)
-            doubtful.append(source.key)
+            doubtful += [] if source.origin else [source.key]
     return missing, doubtful
 
 

@@ -74,7 +74,7 @@ def ingest_run(job):
     job : dict
         `table` (path), `source` (fields of a `SourceRun`), `mask` (path of the run's own mask, "" for the table's), `rows`
         (their kind), `affine` and `block_size` of the table, `recipe` (its settings), and `doubtful`, whether rows are there
-        that may still hold.
+        that may still hold. `local` is where the file is for now, when it is not at its source's path.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def ingest_run(job):
     if job["doubtful"] and _has_same_content(job["table"], source):
         return {"key": source.key, "made": False}
     store.delete(receipt_path(job["table"], source.key))
-    recording = open_recording(source.path)
+    recording = open_recording(job.get("local") or source.path)
     selection = select_rows(job, recording)
     n_blocks = -(-selection.n_rows // job["block_size"])
     try:
@@ -175,7 +175,7 @@ def _describe(source, sha256, voxels, quality, kept_scans):
     scrubbed = {} if kept_scans is None else {"sample_mask": to_ranges(kept_scans), "n_source_scans": source.n_scans}
     run = Run(
         source.subject, source.session, source.task, source.run, source.n_scans if kept_scans is None else len(kept_scans),
-        source.t_r, source.path, sha256, int(kept.sum()), int(constant.sum()), int(non_finite.sum()),
+        source.t_r, source.origin or source.path, sha256, int(kept.sum()), int(constant.sum()), int(non_finite.sum()),
         round(float(np.median(tsnr[kept])), 3), **scrubbed,
     )
     return run, {"constant": to_ranges(voxels[constant]), "non_finite": to_ranges(voxels[non_finite])}
@@ -189,7 +189,7 @@ def _write_tsnr(table, run, numbers, row, tsnr, affine):
 
 def _hash_inputs(source, sha256):
     return {
-        path: {**state, "sha256": sha256 if path == source.path else _hash(path)}
+        path: {**state, "sha256": sha256 if path in (source.path, source.origin) else _hash(path)}
         for path, state in source.read_states().items()
     }  # fmt: skip
 
