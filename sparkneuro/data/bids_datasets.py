@@ -1,6 +1,5 @@
 """The BIDS data sets of folders: which there are, what they are called, and the files of each."""
 
-import posixpath
 from dataclasses import dataclass, replace
 
 from sparkneuro.data import store
@@ -101,14 +100,11 @@ def _split(base, entries):
 
 def _roots_named_by(name):
     """Folders that a file shows to be data sets: it describes one, or lies in a folder sub-* below derivatives."""
-    folders = name.split("/")[:-1]
-    if DERIVATIVES not in folders:
-        return
-    below = folders.index(DERIVATIVES) + 1
-    if posixpath.basename(name) == DESCRIPTION and len(folders) >= below:
+    *folders, last = name.split("/")
+    if last == DESCRIPTION and DERIVATIVES in folders:
         yield "/".join(folders)
-    for place in (below, below + 1):
-        if len(folders) > place and folders[place].startswith("sub-"):
+    for place, folder in enumerate(folders):
+        if folder.startswith("sub-") and DERIVATIVES in folders[max(0, place - 2) : place]:
             yield "/".join(folders[:place])
 
 
