@@ -35,7 +35,8 @@ def read_index(path):
     if store.is_folder(path):
         raise FormatError(f"{path}: an index of BIDS files is one Parquet file; this is a folder.")
     try:
-        table = pq.read_table(pa.BufferReader(store.read_bytes(path)))
+        # Unlike `read_table` this loads no pyarrow.dataset, and with it no pandas.
+        table = pq.ParquetFile(pa.BufferReader(store.read_bytes(path))).read()
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"{path}: this file is damaged, or no index of BIDS files; {remedy}.") from error
     found = (table.schema.metadata or {}).get(MARK)

@@ -77,7 +77,7 @@ def update_index(datasets, old=None, progress=None):
     hidden = None if progress is None else not progress
     with tqdm(total=total, desc="index", unit=" files", disable=hidden, delay=1) as bar:
         parts = [part for dataset in datasets for part in _index_dataset(dataset, before, update, bar)]
-    update.table = pa.concat_tables([index_schema().empty_table(), *parts]).combine_chunks()
+    update.table = pa.concat_tables(parts or [index_schema().empty_table()]).combine_chunks()
     update.n_removed = len(before.stats) - update.n_changed - update.n_unchanged
     return update
 
@@ -120,17 +120,24 @@ def _index_dataset(dataset, before, update, bar):
     _count(dataset, before, update)
     fresh, place = _find_fresh(dataset, groups, before), 0
     entries = [entry for folder in sorted(fresh) for entry in groups[folder]]
-    rows = _index_files(dataset, entries, [] if "" in fresh or not fresh else groups[""], before, update, bar)
+    above = [] if "" in fresh else groups[""]
+    rows = _index_files(dataset, entries, above, before, update, bar) if entries else None
     for is_fresh, folders in groupby(sorted(groups), key=fresh.__contains__):
-        if is_fresh:
+        if is_fresh and entries:
             n_files = sum(len(groups[folder]) for folder in folders)
             yield rows.slice(place, n_files)
             place += n_files
-            continue
-        for folder in filter(groups.get, folders):
+        for folder in () if is_fresh else filter(groups.get, folders):
             kept = before.rows_of(dataset.root, folder)
-            yield kept.set_column(0, "dataset", pa.array([dataset.name] * kept.num_rows, pa.string()))
+            yield _rename(kept, dataset.name)
             bar.update(kept.num_rows)
+
+
+def _rename(rows, dataset_name):
+    # Making an Arrow array of Python values loads pandas, which takes longer than all else when nothing has changed.
+    if rows["dataset"][0].as_py() == dataset_name:
+        return rows
+    return rows.set_column(0, "dataset", pa.array([dataset_name] * rows.num_rows, pa.string()))
 
 
 def _count(dataset, before, update):
