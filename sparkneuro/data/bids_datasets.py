@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from tqdm import tqdm
+
 from sparkneuro.data import store
 from sparkneuro.data.bids import SKIPPED_FOLDERS
 from sparkneuro.data.file_tree import list_folders, list_tree
@@ -59,7 +61,8 @@ def find_datasets(folders, derivatives=False):
     """
     skipped = frozenset(SKIPPED_FOLDERS) - ({DERIVATIVES} if derivatives else set())
     found = {}
-    for base in dict.fromkeys(base for folder in folders for base in _find_bases(store.make_absolute(folder))):
+    bases = dict.fromkeys(base for folder in folders for base in _find_bases(store.make_absolute(folder)))
+    for base in tqdm(bases, desc="list", unit=" data sets", disable=None, delay=1):
         entries = _join_folder_files(list_tree(base, skipped))
         for dataset in _split(base, entries) if derivatives else [Dataset("", base, entries)]:
             found.setdefault(dataset.root, dataset)

@@ -123,14 +123,13 @@ def _index_dataset(dataset, before, update, bar):
     above = [] if "" in fresh else groups[""]
     rows = _index_files(dataset, entries, above, before, update, bar) if entries else None
     for is_fresh, folders in groupby(sorted(groups), key=fresh.__contains__):
-        if is_fresh and entries:
+        if not is_fresh:
+            yield from (_rename(before.rows_of(dataset.root, folder), dataset.name) for folder in folders if groups[folder])
+        elif entries:
             n_files = sum(len(groups[folder]) for folder in folders)
             yield rows.slice(place, n_files)
             place += n_files
-        for folder in () if is_fresh else filter(groups.get, folders):
-            kept = before.rows_of(dataset.root, folder)
-            yield _rename(kept, dataset.name)
-            bar.update(kept.num_rows)
+    bar.update(len(dataset.entries) - len(entries))
 
 
 def _rename(rows, dataset_name):
@@ -175,6 +174,7 @@ def _index_files(dataset, entries, above, before, update, bar):
             path = f"{dataset.root}/{entry.name}"
             content = before.content_of(path) if before.knows(path, entry) else None
             sidecars.add(entry.name, entities, words["suffix"], content)
+    bar.unpause()  # reading the names, which is not counted, would make the first guess of the time left far too long
     bar.total += sidecars.n_unread
     update.n_read += sidecars.n_unread
     sidecars.read(bar.update)
