@@ -32,22 +32,22 @@ from sparkneuro.data import bids_datasets, bids_index_file, bids_index_update, b
 from sparkneuro.data.bids_index import index_schema
 from sparkneuro.pipelines.index import Settings, run
 index_schema()
-imported = time.perf_counter()
+imported, cpu = time.perf_counter(), time.process_time()
 run(Settings((sys.argv[1],), output=sys.argv[2]))
-print(json.dumps([time.perf_counter() - imported, imported - start]))
+print(json.dumps([time.perf_counter() - imported, time.process_time() - cpu, imported - start]))
 """
 
 PYBIDS = """
 import json, sys, time
 start = time.perf_counter()
 import bids, bids.layout
-imported = time.perf_counter()
+imported, cpu = time.perf_counter(), time.process_time()
 layout = bids.BIDSLayout(sys.argv[1], validate=False, database_path=sys.argv[2])
 found = {file.path: file.get_metadata() for file in layout.get(extension=".nii.gz")}
-seconds = time.perf_counter() - imported
+seconds, cpu = time.perf_counter() - imported, time.process_time() - cpu
 if len(sys.argv) > 3:
     json.dump(found, open(sys.argv[3], "w"))
-print(json.dumps([seconds, imported - start]))
+print(json.dumps([seconds, cpu, imported - start]))
 """
 
 
@@ -61,14 +61,15 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         n_files = make_dataset(f"{folder}/ds", n_subjects)
         n_images = check_agreement(folder)
-        seconds, imports = measure(folder, n_rounds)
+        seconds, cpu, imports = measure(folder, n_rounds)
     print(f"{n_files} files, {n_images} images with equal fields, one process, median of {n_rounds}")
     for way, times in seconds.items():
-        spread = f"{min(times):.3f} to {max(times):.3f}"
-        print(f"{way:<8} {median(times):8.3f} s ({spread}) and {median(imports[way]):.2f} s of imports")
+        spread, loading = f"{min(times):.3f} to {max(times):.3f}", median(imports[way])
+        print(f"{way:<8} {median(times):8.3f} s ({spread}), {median(cpu[way]):.3f} s of CPU; imports {loading:.2f} s")
     cold, again, pybids = (round(median(seconds[way]), 4) for way in ("cold", "again", "pybids"))
     result = {"index_8000_files_s": cold, "index_again_s": again, "pybids_s": pybids, "vs_pybids": round(pybids / cold, 1)}
     result["index_8000_files_with_imports_s"] = round(cold + median(imports["cold"]), 4)
+    result |= {f"{way}_cpu_s": round(median(times), 4) for way, times in cpu.items()}
     print(json.dumps({**result, "n_files": n_files, "n_images": n_images}))
 
 
@@ -122,15 +123,15 @@ def check_agreement(folder):
 
 
 def measure(folder, n_rounds):
-    """Seconds of work and of imports of each way and round."""
-    seconds, imports = ({way: [] for way in ("cold", "again", "pybids")} for _ in range(2))
+    """Seconds of work, seconds of the processor for it, and seconds of imports, of each way and round."""
+    seconds, cpu, imports = ({way: [] for way in ("cold", "again", "pybids")} for _ in range(3))
     for number in range(n_rounds):
         for way in seconds:
             program, target = (PYBIDS, f"{folder}/{number}.db") if way == "pybids" else (INDEX, f"{folder}/{number}.parquet")
-            work, loading = call(program, f"{folder}/ds", target)
-            seconds[way].append(work)
-            imports[way].append(loading)
-    return seconds, imports
+            answers = call(program, f"{folder}/ds", target)
+            for kind, answer in zip((seconds, cpu, imports), answers, strict=True):
+                kind[way].append(answer)
+    return seconds, cpu, imports
 
 
 def call(program, *words):
