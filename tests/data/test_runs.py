@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from sparkneuro.data.bids_filter import make_filter
 from sparkneuro.data.runs import find_runs
 from sparkneuro.errors import FormatError, SettingsError
+from sparkneuro.pipelines import index
 
 
 def test_runs_are_described_by_header_and_name(write_bold, tmp_path, affine):
@@ -74,3 +76,23 @@ def test_asking_for_confounds_checks_them_at_once(write_bold, tmp_path):
     table = tmp_path / "sub-01_task-rest_desc-confounds_timeseries.tsv"
     table.write_text("csf\n" + "1.5\n" * 7)
     assert find_runs([path], confounds=["csf"])[0].confounds == str(table)
+
+
+def test_an_index_stands_for_the_folders_that_it_lists(write_bold, tmp_path):
+    folder = tmp_path / "bids"
+    folder.mkdir()
+    (folder / "dataset_description.json").write_text(json.dumps({"Name": "x", "BIDSVersion": "1.9.0"}))
+    for name in ("sub-01_task-a", "sub-02_task-a"):
+        path = write_bold(f"{name}_bold.nii.gz")[0]
+        (folder / name[:6] / "func").mkdir(parents=True)
+        shutil.move(path, folder / name[:6] / "func" / f"{name}_bold.nii.gz")
+    (folder / "task-a_bold.json").write_text(json.dumps({"RepetitionTime": 1.25}))
+    index.run(index.Settings((str(folder),), output=str(tmp_path / "x.parquet")), None)
+    runs = find_runs([str(tmp_path / "x.parquet")], make_filter(participant_label=["02"]))
+    assert [(run.key, run.t_r, run.n_scans) for run in runs] == [("sub-02_task-a", 1.25, 7)]
+    assert find_runs([str(tmp_path / "x.parquet")]) == find_runs([str(folder)])
+    (folder / "sub-01" / "func" / "sub-01_task-a_bold.nii.gz").unlink()
+    (folder / "sub-01" / "func" / "sub-01_task-a_bold.nii.gz").symlink_to("nowhere")
+    index.run(index.Settings((str(folder),), output=str(tmp_path / "x.parquet")), None)
+    with pytest.raises(FormatError, match="a link whose content is not here; get it with 'datalad get'"):
+        find_runs([str(tmp_path / "x.parquet")])
