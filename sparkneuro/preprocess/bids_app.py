@@ -16,11 +16,10 @@ FMRIPREP = "fmriprep"
 TEMPLATES = "/templateflow"
 
 # Words that are made of our own settings; a second one, by the app's words, would undo what we watch over.
-_OURS = {
-    "--participant-label": "--participant-label", "--participant_label": "--participant-label", "-w": "--work-dir",
-    "--work-dir": "--work-dir", "--work_dir": "--work-dir",
-}
+_OURS = dict.fromkeys(("--participant-label", "--participant_label"), "--participant-label")
 _OURS_OF_FMRIPREP = {
+    **_OURS,
+    **dict.fromkeys(("-w", "--work-dir"), "--work-dir"),
     **dict.fromkeys(("--nprocs", "--nthreads", "--n_cpus", "--n-cpus", "--omp-nthreads"), "--cores"),
     **dict.fromkeys(("--mem", "--mem_mb", "--mem-mb"), "--memory-gb"),
     **{name: name for name in ("--output-spaces", "--bids-filter-file", "--fs-license-file")},
@@ -202,7 +201,7 @@ def check_words(app):
     SettingsError
         With the setting to use instead.
     """
-    ours = {**_OURS, **_OURS_OF_FMRIPREP} if app.family == FMRIPREP else dict(list(_OURS.items())[:2])
+    ours = _OURS_OF_FMRIPREP if app.family == FMRIPREP else _OURS
     for word in app.app_words:
         name = word.partition("=")[0]
         if name in ours:
