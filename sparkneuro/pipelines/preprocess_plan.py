@@ -249,8 +249,8 @@ def warn_of_memory(plan, n_subjects):
     if plan.app.memory_gb is None or not is_spark_local() or at_once * plan.app.memory_gb <= there:
         return ""
     return (
-        f"{at_once} subject{'s' * (at_once > 1)} at once may take {at_once * plan.app.memory_gb:g} GB (--memory-gb), and this machine"
-        f" has {there:.1f}; more --cores a subject make them fewer at once."
+        f"{at_once} subject{'s' * (at_once > 1)} at once may take {at_once * plan.app.memory_gb:g} GB (--memory-gb), and this"
+        f" machine has {there:.1f}; more --cores a subject make them fewer at once."
     )
 
 
@@ -274,7 +274,7 @@ def _find_folders(settings):
     if not os.path.isfile(os.path.join(bids_dir, "dataset_description.json")):
         raise FormatError(f"{bids_dir}: there is no dataset_description.json, which every BIDS dataset has at its top.")
     if output == bids_dir:
-        raise SettingsError(f"{output}: the output cannot be the BIDS folder itself; choose e.g. {bids_dir}/derivatives/fmriprep.")
+        raise SettingsError(f"{output}: the output cannot be the BIDS folder; choose e.g. {bids_dir}/derivatives/fmriprep.")
     if os.path.exists(output) and not os.path.isdir(output):
         raise SettingsError(f"{output}: this is a file; the output is a folder.")
     # fMRIPrep refuses a working folder within the BIDS folder.

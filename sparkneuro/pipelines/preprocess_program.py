@@ -39,7 +39,8 @@ def find_program(settings):
     ways = {name: getattr(settings, name) for name in ("apptainer", "docker", "command") if getattr(settings, name)}
     if len(ways) != 1:
         got = " and ".join(f"--{name}" for name in ways) or "none of them"
-        raise SettingsError(f"one of --apptainer IMAGE.sif, --docker IMAGE:TAG and --command PROGRAM says how the app is run; got {got}.")
+        wanted = "one of --apptainer IMAGE.sif, --docker IMAGE:TAG and --command PROGRAM says how the app is run"
+        raise SettingsError(f"{wanted}; got {got}.")
     if "docker" in ways:
         _find("docker", "--docker")
         return "docker", (ways["docker"],)
@@ -115,7 +116,7 @@ def _run(words):
 def _find(name, option):
     path = shutil.which(name)
     if path is None:
-        raise SettingsError(f"{option} needs {name}, which is not on the PATH of this machine; install it, or run the app otherwise.")
+        raise SettingsError(f"{option} needs {name}, which is not on the PATH here; install it, or run the app otherwise.")
     return path
 
 
@@ -136,7 +137,7 @@ def _find_command(text):
         raise SettingsError(f"--command: these words cannot be read as a shell would ({error}): {text}.") from error
     if not words or shutil.which(words[0]) is None:
         missing = words[0] if words else text
-        raise SettingsError(f"--command: there is no program {missing} on the PATH of this machine; install it, or give its whole path.")
+        raise SettingsError(f"--command: there is no program {missing} on the PATH here; install it, or give its path.")
     # A task has a working folder of its own.
     return (os.path.abspath(words[0]) if "/" in words[0] else words[0], *words[1:])
 

@@ -143,6 +143,7 @@ def _run_locked(job, log, lock):
     _check_links(job)
     _check_space(job)
     inputs = describe_inputs(job["bids_dir"], subject)
+    note(log, f"sub-{subject} is to be done: {job['reason']}")
     _make_room(job, inputs, log)
     os.makedirs(job["work"], exist_ok=True)
     started, failure, tail, attempts = time.time(), "", [], 0
@@ -188,7 +189,7 @@ def _make_room(job, inputs, log):
         names = list_outputs(output, subject)
     if names:
         set_aside(output, subject, names)
-        note(log, f"sub-{subject}: {job['reason']}; {len(names)} files are set aside in {replaced_folder(output, subject)}")
+        note(log, f"{len(names)} files are set aside in {replaced_folder(output, subject)}")
     begun = {"identity": job["identity"], "inputs": inputs, "started": time.time()}
     write_record(output, subject, begun, ".begun.json")
     store.delete(record_path(output, subject))
@@ -212,7 +213,7 @@ def _check_space(job):
         free = free_disk(place) / 1e9
         if free < job["min_free_gb"]:
             raise StorageError(
-                f"{place}: {free:.1f} GB are free, and a subject may need {job['min_free_gb']:g} (--min-free-gb); free some space."
+                f"{place}: {free:.1f} GB are free, and a subject may need {job['min_free_gb']:g} (--min-free-gb); free some."
             )
 
 

@@ -163,9 +163,10 @@ def read_tail(log, n_lines=6, start=0):
 def _describe(told, order):
     if told["error"]:
         return f"{order['words'][0]} could not be started: {told['error']}"
+    hours, peak, limit = (order["timeout"] or 0) / 3600, told["peak"] / 2**30, (order["memory"] or 0) / 2**30
     stopped = {
-        "timeout": f"it took longer than --timeout {(order['timeout'] or 0) / 3600:g} (hours) and was terminated",
-        "memory": f"it took {told['peak'] / 2**30:.2f} GB, more than --memory-gb {(order['memory'] or 0) / 2**30:g}, and was terminated",
+        "timeout": f"it took longer than --timeout {hours:g} (hours) and was terminated",
+        "memory": f"it took {peak:.2f} GB, more than --memory-gb {limit:g}, and was terminated",
         "signal": "it was terminated by a signal to its supervisor",
         "lifeline": "it was terminated because its Spark task had died",
     }

@@ -5,7 +5,6 @@ Folders have the same path inside a container as outside, so that a log names fi
 
 import hashlib
 import os
-import shlex
 from dataclasses import dataclass
 
 from sparkneuro.errors import SettingsError
@@ -105,6 +104,7 @@ def make_command(app, subject):
 
     Examples
     --------
+    >>> import shlex
     >>> app = BidsApp("bids-app", "", ("mriqc",), "/data/my study", "/out", "/work", app_words=("-w", "{work}"))
     >>> shlex.join(make_command(app, "01"))
     "mriqc '/data/my study' /out participant --participant_label 01 -w /work/sub-01"
@@ -210,7 +210,7 @@ def check_words(app):
     for source, _, _ in list_mounts(app, "") if app.runtime else ():
         if set(source) & set(forbidden):
             raise SettingsError(
-                f"{source}: {app.runtime} cannot bind a path with {' or '.join(forbidden)} in it; move it, or link to it by another name."
+                f"{source}: {app.runtime} cannot bind a path with {' or '.join(forbidden)} in it; rename it, or link to it."
             )
 
 

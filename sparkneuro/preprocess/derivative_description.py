@@ -37,12 +37,13 @@ def write_description(output, bids_dir, app_name, version, runtime="", image="")
     maker = {"Name": app_name, **({"Version": version} if version else {})}
     if runtime:
         maker["Container"] = {"Type": runtime, **({"Tag": image} if runtime == "docker" else {"URI": Path(image).as_uri()})}
+    origin = {"URL": Path(bids_dir).as_uri(), **({"DOI": source["DatasetDOI"]} if source.get("DatasetDOI") else {})}
     description = {
         "Name": f"{app_name} on {source.get('Name') or os.path.basename(bids_dir)}",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [maker],
-        "SourceDatasets": [{"URL": Path(bids_dir).as_uri(), **({"DOI": source["DatasetDOI"]} if source.get("DatasetDOI") else {})}],
+        "SourceDatasets": [origin],
     }
     store.write_bytes(os.path.join(output, NAME), json.dumps(description, indent=2).encode() + b"\n")
     return True

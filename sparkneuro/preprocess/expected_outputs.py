@@ -128,8 +128,10 @@ def expect_fmriprep(runs, words, spaces):
     if set(words) & set(_WITHOUT_BOLD) or set(_values(words, "--level")) & {"minimal", "resampling"}:
         return []
     on_surface = bool(spaces) and all(space.startswith(_SURFACES) for space in spaces)
-    ending = "_bold.func.gii" if on_surface else "_desc-preproc_bold.nii.gz"
-    endings = {"preprocessed BOLD": ending, "confounds table": ("_desc-confounds_timeseries.tsv", "_desc-confounds_regressors.tsv")}
+    endings = {
+        "preprocessed BOLD": "_bold.func.gii" if on_surface else "_desc-preproc_bold.nii.gz",
+        "confounds table": ("_desc-confounds_timeseries.tsv", "_desc-confounds_regressors.tsv"),
+    }
     return [{"run": run, "ending": ending, "what": what} for run in runs for what, ending in endings.items()]
 
 

@@ -37,8 +37,9 @@ def list_inputs(bids_dir, subject):
     ]
     names += [name for name in os.listdir(bids_dir) if name.endswith((".json", ".bval", ".bvec")) and name not in _OF_NO_IMAGE]
     for name in names:
-        if not os.path.exists(os.path.join(bids_dir, name)):
-            raise FormatError(f"{os.path.join(bids_dir, name)}: a link to a file that is not there; fetch it first (datalad get).")
+        path = os.path.join(bids_dir, name)
+        if not os.path.exists(path):
+            raise FormatError(f"{path}: a link to a file that is not there; fetch it first (e.g. datalad get).")
     return sorted(names)
 
 

@@ -46,8 +46,8 @@ def supervise(order, lifeline, woken):
     Returns
     -------
     ending : dict
-        `exit_code` (negative for a signal; None when the program could not be started), `stopped_by` ("timeout", "memory", "signal",
-        "lifeline" or None), `peak` (bytes), `seconds`, `error` (why it could not be started, or None).
+        `exit_code` (negative for a signal; None when the program was stopped or could not be started), `stopped_by` ("timeout",
+        "memory", "signal", "lifeline" or None), `peak` (bytes), `seconds`, `error` (why it could not be started, or None).
     """
     started = time.monotonic()
     try:

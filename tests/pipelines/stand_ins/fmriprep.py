@@ -6,7 +6,7 @@ confounds table with the columns that nilearn's load_confounds reads. $STAND_IN 
 subject what each attempt in turn does (the last one for all that follow), its folder `pids` tells who ran:
 
     ok, crash, killed, hang, stubborn (hangs and ignores SIGTERM), half (damaged output, exit code 1), half-ok (exit code 0),
-    no-report, no-confounds, empty, eat (memory), grandchild (hangs, with a daemon of its own), leave (succeeds, leaving one behind)
+    no-report, no-confounds, empty, eat (memory), grandchild (hangs, with a daemon of its own), leave (succeeds but for it)
 
 Standard library only, so that it starts quickly.
 """
