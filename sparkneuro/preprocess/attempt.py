@@ -57,7 +57,7 @@ def run_attempt(words, log, folder, timeout=None, memory=None, kill=(), grace=GR
     memory : int or None
         Bytes that the app and all its processes may hold together.
     kill : sequence of str
-        Command that ends the app's container; empty where there is none.
+        Command that ends and removes the app's container; empty where there is none.
     grace : float
         Seconds between SIGTERM and SIGKILL.
     keep : sequence of int

@@ -113,7 +113,7 @@ def make_command(app, subject):
 
 
 def make_kill_command(app, subject):
-    """Build the command that ends a subject's container.
+    """Build the command that ends and removes a subject's container.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def make_kill_command(app, subject):
     words : list of str
         Empty where the app's processes are our own descendants: only Docker runs them elsewhere.
     """
-    return ["docker", "kill", container_name(app, subject)] if app.runtime == "docker" else []
+    return ["docker", "rm", "--force", container_name(app, subject)] if app.runtime == "docker" else []
 
 
 def make_version_command(app):

@@ -7,7 +7,7 @@ its standard input open; when that ends, by whatever death, the program and all 
     log                 file to which the program's output is appended
     timeout, memory     seconds and bytes that it may take; null for no limit
     grace               seconds between SIGTERM and SIGKILL
-    kill                words that end a container, which is no descendant of ours; empty where there is none
+    kill                words that end and remove a container, which is no descendant of ours; empty where there is none
 """
 
 import json
@@ -49,6 +49,7 @@ def supervise(order, lifeline, woken):
         `exit_code` (negative for a signal; None when the program was stopped or could not be started), `stopped_by` ("timeout",
         "memory", "signal", "lifeline" or None), `peak` (bytes), `seconds`, `error` (why it could not be started, or None).
     """
+    _end_container(order)  # one of this name is left of a supervisor that was killed
     started = time.monotonic()
     try:
         with open(order["log"], "ab") as log:
@@ -59,9 +60,11 @@ def supervise(order, lifeline, woken):
     except OSError as error:
         return {"exit_code": None, "stopped_by": None, "peak": 0, "seconds": 0.0, "error": error.strerror or str(error)}
     exit_code, stopped_by, peak = _watch(program.pid, order, lifeline, woken)
-    if order["kill"] and exit_code != 0:
-        # The client may be gone while its container is not, and SIGTERM may not have reached the program within.
-        _end_container(order, stopped_by is not None and exit_code is None)
+    if order["kill"] and exit_code is None:
+        _ask_to_end(order["grace"])
+    if exit_code != 0:
+        # The client may be gone while its container is not, or the program within may not have heeded SIGTERM.
+        _end_container(order)
     terminate_descendants(order["grace"] if exit_code is None else min(1.0, order["grace"]))
     return {
         "exit_code": exit_code, "stopped_by": stopped_by, "peak": peak, "seconds": time.monotonic() - started, "error": None,
@@ -92,18 +95,22 @@ def _watch(child, order, lifeline, woken):
             look = time.monotonic() + PERIOD
 
 
-def _end_container(order, ask_first):
-    """Let the container's client pass SIGTERM on, give the program within some time, and kill the container."""
-    if ask_first:
-        for pid in list_descendants(os.getpid()):
-            try:
-                os.kill(pid, signal.SIGTERM)
-            except OSError:
-                pass  # it has ended meanwhile
-        deadline = time.monotonic() + order["grace"]
-        while list_descendants(os.getpid()) and time.monotonic() < deadline:
-            reap()
-            time.sleep(0.05)
+def _ask_to_end(grace):
+    """Let the container's client pass SIGTERM on, and give the program within some time."""
+    for pid in list_descendants(os.getpid()):
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except OSError:
+            pass  # it has ended meanwhile
+    deadline = time.monotonic() + grace
+    while list_descendants(os.getpid()) and time.monotonic() < deadline:
+        reap()
+        time.sleep(0.05)
+
+
+def _end_container(order):
+    if not order["kill"]:
+        return
     try:
         subprocess.run(
             order["kill"], env=order["env"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

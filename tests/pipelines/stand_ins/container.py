@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A stand-in for docker and apptainer, whichever it is called: checks its words and runs the fMRIPrep stand-in.
+"""A stand-in for docker and apptainer, whichever its first word names: checks its words and runs the fMRIPrep stand-in.
 
 What is not bound is not there: a path of the app that no mount covers is an error, as within a container. As with the real
 ones, apptainer becomes the app, while docker is only a client of a daemon (`dockerd.py`, at $STAND_IN_DOCKERD), whose child
@@ -18,13 +18,13 @@ APP = pathlib.Path(__file__).resolve().parent / "fmriprep.py"
 
 
 def main():
-    name, words = pathlib.Path(sys.argv[0]).name, sys.argv[1:]
+    name, words = sys.argv[1], sys.argv[2:]
     if name == "docker" and words[:2] == ["image", "inspect"]:
         if words[-1].startswith("absent"):
             sys.exit(f"Error response from daemon: No such image: {words[-1]}")
         print("sha256:" + "5" * 64)
-    elif name == "docker" and words[0] == "kill":
-        ask({"signal": int(signal.SIGKILL), "name": words[1]})
+    elif name == "docker" and words[:2] == ["rm", "--force"]:
+        ask({"signal": int(signal.SIGKILL), "name": words[2]})
     elif words[0] == "run":
         sys.exit(run_docker(words[1:]) if name == "docker" else run_apptainer(words[1:]))
     else:
