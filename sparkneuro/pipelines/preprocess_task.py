@@ -10,7 +10,8 @@ from sparkneuro.data import store
 from sparkneuro.data.folder_lock import hold_lock
 from sparkneuro.environment import free_disk
 from sparkneuro.errors import SparkneuroError, StorageError
-from sparkneuro.preprocess.attempt import note, read_tail, run_attempt
+from sparkneuro.preprocess.attempt import run_attempt
+from sparkneuro.preprocess.attempt_log import note, read_tail
 from sparkneuro.preprocess.expected_outputs import find_problem
 from sparkneuro.preprocess.subject_files import (
     describe_inputs,

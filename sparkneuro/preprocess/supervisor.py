@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 
+from sparkneuro.preprocess.attempt_log import note
 from sparkneuro.preprocess.process_tree import (
     adopt_orphans,
     die_with_parent,
@@ -60,6 +61,8 @@ def supervise(order, lifeline, woken):
     except OSError as error:
         return {"exit_code": None, "stopped_by": None, "peak": 0, "seconds": 0.0, "error": error.strerror or str(error)}
     exit_code, stopped_by, peak = _watch(program.pid, order, lifeline, woken)
+    if stopped_by in ("lifeline", "signal"):
+        note(order["log"], f"terminated: its {'Spark task is gone' if stopped_by == 'lifeline' else 'supervisor was told to'}")
     if order["kill"] and exit_code is None:
         _ask_to_end(order["grace"])
     if exit_code != 0:

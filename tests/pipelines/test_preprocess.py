@@ -375,6 +375,7 @@ def test_nothing_is_left_when_the_process_of_the_task_is_killed(make_settings, s
         task.kill()
         task.wait()
     assert wait_for(lambda: not stand_in.left())
+    assert log.read_text().endswith("terminated: its Spark task is gone\n")
 
 
 @pytest.mark.engine

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sparkneuro.preprocess.attempt import app_environment, note, read_tail, run_attempt
+from sparkneuro.preprocess.attempt import app_environment, run_attempt
+from sparkneuro.preprocess.attempt_log import note, read_tail
 from sparkneuro.preprocess.process_tree import list_descendants, measure_memory
 
 
