@@ -20,7 +20,7 @@ from sparkneuro.data import store
 from sparkneuro.data.folder_lock import hold_lock
 from sparkneuro.data.task_progress import show_progress
 from sparkneuro.errors import PreprocessingError, SettingsError
-from sparkneuro.pipelines import preprocess_plan
+from sparkneuro.pipelines import preprocess_plan, preprocess_resources
 from sparkneuro.pipelines.preprocess_task import check_subject, find_reason, log_path, progress_folder, run_subject
 from sparkneuro.pipelines.settings import argument, option, remainder
 from sparkneuro.preprocess.derivative_description import write_description
@@ -78,7 +78,7 @@ def needs_spark(settings):
         return False
     new = [subject for subject in plan.subjects if read_record(plan.app.output, subject) is None]
     if new:
-        preprocess_plan.check_space(plan, len(new))
+        preprocess_resources.check_space(plan, len(new))
     return True
 
 
@@ -95,7 +95,7 @@ def cores_per_task(settings):
     n_cores : int
         For ``spark.task.cpus``, where the session is started for this command.
     """
-    return preprocess_plan.cores_of(settings)
+    return preprocess_resources.cores_of(settings)
 
 
 def run(settings, spark):
@@ -128,8 +128,8 @@ def run(settings, spark):
     with hold_lock(preprocess_plan.lock_path(plan.app.output), preprocess_plan.busy_sentence(plan.app.output)):
         reasons = _find_reasons(plan, spark)
         if reasons:
-            preprocess_plan.check_space(plan, len(reasons))
-            if warning := preprocess_plan.warn_of_memory(plan, len(reasons)):
+            preprocess_resources.check_space(plan, len(reasons))
+            if warning := preprocess_resources.warn_of_memory(plan, len(reasons)):
                 LOG.warning("%s", warning)
         results = _run_subjects(plan, reasons, spark)
         app = plan.app
@@ -144,7 +144,7 @@ def run(settings, spark):
 
 def _with_cores_of(settings, spark):
     """A session that others have started gives a task what it gives; that is what the app is told."""
-    n_cores = preprocess_plan.cores_of(settings) if spark is None else int(spark.conf.get("spark.task.cpus", "1"))
+    n_cores = preprocess_resources.cores_of(settings) if spark is None else int(spark.conf.get("spark.task.cpus", "1"))
     if settings.cores is not None and settings.cores != n_cores:
         raise SettingsError(
             f"cores is {settings.cores}, but a task of this Spark session has {n_cores}; set spark.task.cpus={settings.cores}, or"

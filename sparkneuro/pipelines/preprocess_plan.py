@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from sparkneuro.data import store
 from sparkneuro.data.folder_lock import hold_lock
-from sparkneuro.environment import available_cores, available_memory, free_disk, is_spark_local
 from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.pipelines.preprocess_program import find_program, find_version
+from sparkneuro.pipelines.preprocess_resources import cores_of
 from sparkneuro.preprocess.attempt import GRACE
 from sparkneuro.preprocess.bids_app import (
     FMRIPREP,
@@ -150,24 +150,6 @@ def busy_sentence(output):
     return f"{output}: another preprocessing is at work in this folder; wait for it, or choose another --output."
 
 
-def cores_of(settings):
-    """Tell how many cores a subject has.
-
-    Parameters
-    ----------
-    settings : sparkneuro.pipelines.preprocess.Settings
-        The settings.
-
-    Returns
-    -------
-    cores : int
-        As asked for; else those of this machine up to 8, beyond which fMRIPrep gains little, where Spark runs here; else 1.
-    """
-    if settings.cores is not None:
-        return settings.cores
-    return min(8, available_cores()) if is_spark_local() else 1
-
-
 def find_subjects(bids_dir, wanted=()):
     """Find the subjects of a BIDS folder.
 
@@ -200,58 +182,6 @@ def find_subjects(bids_dir, wanted=()):
         some = ", ".join(there[:20]) + (f", ... ({len(there)} in all)" if len(there) > 20 else "")
         raise SettingsError(f"{bids_dir}: there is no subject {', '.join(unknown)}; there are {some}.")
     return tuple(labels or there)
-
-
-def check_space(plan, n_subjects):
-    """Check before the start that the subjects that run at once find room.
-
-    Parameters
-    ----------
-    plan : Plan
-        The plan.
-    n_subjects : int
-        Subjects that are to be done.
-
-    Raises
-    ------
-    SettingsError
-        When they do not.
-    """
-    at_once = min(n_subjects, max(1, available_cores() // plan.app.cores) if is_spark_local() else 1)
-    places = {_device(path): path for path in (plan.app.work_dir, plan.app.output)}
-    for path in places.values():
-        need, free = plan.settings.min_free_gb * at_once * (3 - len(places)), free_disk(path) / 1e9
-        if free < need:
-            raise SettingsError(
-                f"{path}: {free:.1f} GB are free, and {need:g} may be needed for {at_once} subject{'s' * (at_once > 1)} at once"
-                f"{' (output and working folder are on one disk)' * (len(places) == 1)}; free some space, choose another folder,"
-                " or lower --min-free-gb."
-            )
-
-
-def warn_of_memory(plan, n_subjects):
-    """Say what may go wrong when more subjects run at once than memory holds.
-
-    Parameters
-    ----------
-    plan : Plan
-        The plan.
-    n_subjects : int
-        Subjects that are to be done.
-
-    Returns
-    -------
-    warning : str
-        One sentence; "" when there is nothing to say.
-    """
-    at_once = min(n_subjects, max(1, available_cores() // plan.app.cores))
-    there = available_memory() / 2**30
-    if plan.app.memory_gb is None or not is_spark_local() or at_once * plan.app.memory_gb <= there:
-        return ""
-    return (
-        f"{at_once} subject{'s' * (at_once > 1)} at once may take {at_once * plan.app.memory_gb:g} GB (--memory-gb), and this"
-        f" machine has {there:.1f}; more --cores a subject make them fewer at once."
-    )
 
 
 def _check_numbers(settings):
@@ -329,9 +259,3 @@ def _split(name, text):
         return shlex.split(text or "")
     except ValueError as error:
         raise SettingsError(f"{name}: these words cannot be read as a shell would ({error}): {text}.") from error
-
-
-def _device(path):
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    return os.stat(path).st_dev

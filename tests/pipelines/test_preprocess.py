@@ -19,7 +19,7 @@ import pytest
 from sparkneuro import cli
 from sparkneuro.data.folder_lock import hold_lock
 from sparkneuro.errors import PreprocessingError, SettingsError
-from sparkneuro.pipelines import preprocess, preprocess_plan, preprocess_program, preprocess_task
+from sparkneuro.pipelines import preprocess, preprocess_plan, preprocess_program, preprocess_resources, preprocess_task
 
 BOLD = "sub-{0}/func/sub-{0}_task-rest_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz"
 CONFOUNDS = "sub-{0}/func/sub-{0}_task-rest_desc-confounds_timeseries.tsv"
@@ -347,10 +347,10 @@ def test_work_is_deleted_when_that_is_wanted_and_the_subject_is_done(make_settin
 
 def test_a_full_disk_is_said_before_a_subject_is_begun(make_settings, stand_in, jobs, monkeypatch):
     settings = make_settings(participant_label=("01",), min_free_gb=10.0)
-    monkeypatch.setattr(preprocess_plan, "free_disk", lambda path: 12e9)
+    monkeypatch.setattr(preprocess_resources, "free_disk", lambda path: 12e9)
     with pytest.raises(SettingsError, match=r"12.0 GB are free, and 20 may be needed for 1 subject at once \(output and working"):
         preprocess.needs_spark(settings)
-    monkeypatch.setattr(preprocess_plan, "free_disk", lambda path: 90e9)
+    monkeypatch.setattr(preprocess_resources, "free_disk", lambda path: 90e9)
     monkeypatch.setattr(preprocess_task, "free_disk", lambda path: 3e9)  # it has filled up meanwhile
     with pytest.raises(PreprocessingError, match=r"3.0 GB are free, and a subject may need 10 \(--min-free-gb\)"):
         preprocess.run(settings, None)

@@ -112,35 +112,6 @@ def test_the_version_is_asked_once(make_settings, stand_in, tmp_path):
     assert (tmp_path / "count").read_text() == "x\n"
 
 
-def test_cores_are_those_asked_for_or_of_this_machine_up_to_eight(make_settings, monkeypatch):
-    monkeypatch.setattr(preprocess_plan, "is_spark_local", lambda: True)
-    for n_cores, expected in ((3, 3), (64, 8)):
-        monkeypatch.setattr(preprocess_plan, "available_cores", lambda n_cores=n_cores: n_cores)
-        assert preprocess.cores_per_task(make_settings(cores=None)) == expected
-    assert preprocess.cores_per_task(make_settings(cores=5)) == 5
-    monkeypatch.setattr(preprocess_plan, "is_spark_local", lambda: False)
-    assert preprocess.cores_per_task(make_settings(cores=None)) == 1
-
-
-def test_more_memory_at_once_than_there_is_is_said(make_settings, stand_in, monkeypatch):
-    monkeypatch.setattr(preprocess_plan, "is_spark_local", lambda: True)
-    monkeypatch.setattr(preprocess_plan, "available_cores", lambda: 8)
-    monkeypatch.setattr(preprocess_plan, "available_memory", lambda: 32 * 2**30)
-    for cores, said in ((2, True), (4, False)):
-        plan = preprocess_plan.make_plan(make_settings(cores=cores, memory_gb=12.0))
-        assert bool(preprocess_plan.warn_of_memory(plan, 3)) == said
-
-
-def test_two_disks_need_half_the_room_each(make_settings, stand_in, monkeypatch):
-    plan = preprocess_plan.make_plan(make_settings(min_free_gb=10.0))
-    monkeypatch.setattr(preprocess_plan, "is_spark_local", lambda: False)
-    monkeypatch.setattr(preprocess_plan, "free_disk", lambda path: 15e9)
-    with pytest.raises(SettingsError, match="15.0 GB are free, and 20 may be needed for 1 subject at once"):
-        preprocess_plan.check_space(plan, 3)
-    monkeypatch.setattr(preprocess_plan, "_device", lambda path: path)
-    preprocess_plan.check_space(plan, 3)
-
-
 def test_a_session_that_gives_a_task_other_cores_than_asked_for_is_refused(make_settings, stand_in):
     class Session:
         class conf:
