@@ -92,7 +92,7 @@ def test_the_stand_in_writes_what_nilearn_reads_as_fmripreps(make_settings, stan
     first = bold.get_fdata()[..., 0]
     np.testing.assert_array_equal(mask.get_fdata(), first > first.mean() / 2)
     assert np.array_equal(mask.affine, bold.affine)
-    every = ("motion", "high_pass", "wm_csf", "global_signal", "compcor", "scrub", "non_steady_state")
+    every = ("motion", "high_pass", "wm_csf", "global_signal", "compcor", "scrub")
     confounds, kept = load_confounds(str(path), strategy=every, scrub=0, n_compcor=2, global_signal="full", wm_csf="full")
     assert len(confounds) == 30 and {"rot_z_derivative1_power2", "cosine01", "a_comp_cor_01"} < set(confounds)
     assert 15 not in kept  # the jerk
@@ -390,13 +390,13 @@ def test_a_driver_that_was_killed_leaves_nothing_running_and_the_next_takes_up_w
     environment = {**os.environ, "SPARK_MASTER": "local[3]", "SPARK_DRIVER_MEMORY": "512m"}
     driver = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        assert wait_for(lambda: has_receipt(settings.output, "01") and len(stand_in.left()) == 2, 120)
+        assert wait_for(lambda: has_receipt(settings.output, "01") and len(stand_in.left()) == 2, 300)
         with pytest.raises(SettingsError, match="another preprocessing is at work"):
             preprocess.needs_spark(settings)
     finally:
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-    assert wait_for(lambda: not stand_in.left(), 40)
+    assert wait_for(lambda: not stand_in.left(), 120)
     assert "2 done, 1 skipped (done before), 0 failed" in preprocess.run(settings, spark)
     assert len(list((stand_in.folder / "pids").glob("sub-01.run-*"))) == 1
     stand_in.behave(s02=["crash"])

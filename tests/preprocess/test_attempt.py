@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sparkneuro.errors import PreprocessingError
 from sparkneuro.preprocess.attempt import app_environment, run_attempt
 from sparkneuro.preprocess.attempt_log import note, read_tail
 from sparkneuro.preprocess.process_tree import list_descendants, measure_memory
@@ -59,6 +60,17 @@ def test_processes_in_sessions_of_their_own_are_ended_too(attempt, tmp_path):
     ending = attempt(f'setsid sh -c "{daemon.replace("$", chr(92) + "$")}" & sleep 60', timeout=1.0)
     assert "took longer than --timeout" in ending.failure and time.monotonic() - started < 20
     assert not Path(f"/proc/{(tmp_path / 'daemon').read_text().strip()}").exists()
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a child ends with its parent by a means of Linux")
+def test_an_app_does_not_outlive_a_supervisor_that_is_killed(attempt, tmp_path):
+    with pytest.raises(PreprocessingError, match="the process that watched over the app died"):
+        attempt("echo $$ > pid; kill -KILL $PPID; sleep 60")
+    deadline = time.monotonic() + 20
+    while (place := Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}")).exists() and time.monotonic() < deadline:
+        os.sched_yield()
+    assert not place.exists()
 
 
 def test_an_app_is_not_told_of_spark():
