@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sparkneuro import __version__, session
 from sparkneuro.errors import MissingExtraError
-from sparkneuro.pipelines.settings import add_arguments, from_namespace
+from sparkneuro.pipelines.settings import add_arguments, from_namespace, split_remainder
 
 # Words of the command -> module of sparkneuro, and one line for the overview (which must not import the module).
 COMMANDS = {
@@ -21,6 +21,7 @@ COMMANDS = {
     "sample": ("pipelines.sample", "make or fetch a data set to try things on"),
     "fetch": ("pipelines.fetch", "download a data set from OpenNeuro, a bucket or a web server"),
     "index": ("pipelines.index", "list BIDS data sets in one Parquet file: entities, sidecars, sizes"),
+    "preprocess": ("pipelines.preprocess", "run fMRIPrep or another BIDS-App on every subject of a BIDS folder"),
     "ingest": ("pipelines.ingest", "turn BOLD runs (NIfTI) into a voxel table"),
     "train dca": ("pipelines.train_dca", "train the deep convolutional autoencoder on a voxel table"),
     "status": ("pipelines.status", "show how the trainings stand that run on this machine"),
@@ -148,7 +149,10 @@ def _run(words):
     if name is None:
         return _overview(words)
     module = import_module(f"sparkneuro.{COMMANDS[name][0]}")
-    namespace = build_parser(name, module).parse_args(rest)
+    remaining = {}
+    if hasattr(module, "Settings"):
+        rest, remaining = split_remainder(module.Settings, rest)
+    namespace = build_parser(name, module).parse_args(rest, argparse.Namespace(**remaining))
     if namespace.log:
         os.environ["SPARKNEURO_LOG"] = namespace.log
     _configure_logging(os.environ.get("SPARKNEURO_LOG", "warn"))
@@ -177,7 +181,8 @@ def _run_pipeline(module, settings, name):
     """Call the module's ``run`` with a Spark session where it needs one, and stop that session whatever happens."""
     if not getattr(module, "needs_spark", lambda settings: True)(settings):
         return module.run(settings, None)
-    spark = session.start_session(app_name=f"sparkneuro {name}")
+    n_cores = getattr(module, "cores_per_task", lambda settings: 1)(settings)
+    spark = session.start_session(app_name=f"sparkneuro {name}", cores_per_task=n_cores)
     try:
         return module.run(settings, spark)
     except Exception as error:  # Spark's errors ask the JVM for their text, which is gone when the session is

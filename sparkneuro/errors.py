@@ -27,6 +27,10 @@ class TrainingError(SparkneuroError, RuntimeError):
     """A training stopped before its end."""
 
 
+class PreprocessingError(SparkneuroError, RuntimeError):
+    """An app could not preprocess a subject."""
+
+
 class MissingExtraError(SparkneuroError, ImportError):
     """An optional dependency is not installed."""
 

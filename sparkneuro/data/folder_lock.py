@@ -1,20 +1,26 @@
-"""A folder for one process at a time; the lock ends with its process, however that ends."""
+"""A lock that ends with the process that holds it, however that ends: an `flock` on a small file."""
 
 import errno
 import fcntl
 import os
+import time
 from contextlib import contextmanager
-from pathlib import Path
 
 from sparkneuro.data import store
 from sparkneuro.errors import SettingsError, StorageError
+
+PERIOD = 0.2
+"""Seconds between two tries."""
+
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
 @contextmanager
 def lock_folder(folder, name, work):
     """Keep every other process that does the same out of a folder.
 
-    There is no lock on storage that is not local, nor on a file system that knows none.
+    There is no lock on storage that is not local.
 
     Parameters
     ----------
@@ -41,25 +47,61 @@ def lock_folder(folder, name, work):
     if filesystem.type_name != "local":
         yield
         return
-    lock = Path(inner, name)
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise StorageError(f"{folder}: could not be written: {error.strerror}.") from error
-    try:
-        _take(file, folder, work)
+    sentence = f"{folder}: another {work} is at work in this folder; wait for it, or choose another."
+    with hold_lock(os.path.join(inner, name), sentence):
         yield
-    finally:
-        os.close(file)
 
 
-def _take(file, folder, work):
+@contextmanager
+def hold_lock(path, sentence, wait=0.0):
+    """Hold a lock while the body runs.
+
+    A child process that inherits the file holds the lock too, until it ends. On a file system that knows no locks there is none.
+
+    Parameters
+    ----------
+    path : str
+        Plain path of the lock's file, which stays; its folder is made when needed.
+    sentence : str
+        What is said when another process holds it.
+    wait : float
+        Seconds to wait for that process.
+
+    Yields
+    ------
+    descriptor : int
+        Of the locked file.
+
+    Raises
+    ------
+    SettingsError
+        With `sentence`, when another process holds it.
+    StorageError
+        When the file cannot be made.
+    """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            message = f"{folder}: another {work} is at work in this folder; wait for it, or choose another."
-            raise SettingsError(message) from None
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            raise StorageError(f"{folder}: could not be locked: {error.strerror}.") from error
+        raise StorageError(f"{path}: could not be written: {error.strerror}.") from error
+    try:
+        if not _lock(descriptor, path, time.monotonic() + wait):
+            raise SettingsError(sentence)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor, path, deadline):
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return True
+            if error.errno not in _HELD:
+                raise StorageError(f"{path}: could not be locked: {error.strerror}.") from error
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(PERIOD)

@@ -53,6 +53,47 @@ def option(default, help, type=None, choices=None, many=False):
     )
 
 
+def remainder(help):
+    """Declare a setting that takes all words after ``--``, as they are.
+
+    Parameters
+    ----------
+    help : str
+        One line for ``--help``.
+
+    Returns
+    -------
+    field : dataclasses.Field
+        Field of a frozen dataclass, at most one of its fields; a tuple of str.
+    """
+    return dataclasses.field(default=(), metadata={"help": help, "remainder": True})
+
+
+def split_remainder(settings_class, words):
+    """Take the words after ``--`` away, when the settings have a place for them.
+
+    Parameters
+    ----------
+    settings_class : type
+        Frozen dataclass of settings.
+    words : sequence of str
+        Words of the command line.
+
+    Returns
+    -------
+    words : list of str
+        Those that `argparse` shall read.
+    values : dict of str to tuple
+        The setting that takes the others, by name; empty when there is none.
+    """
+    name = next((field.name for field in dataclasses.fields(settings_class) if field.metadata.get("remainder")), None)
+    words = list(words)
+    if name is None:
+        return words, {}
+    place = words.index("--") if "--" in words else len(words)
+    return words[:place], {name: tuple(words[place + 1:])}
+
+
 def add_arguments(parser, settings_class):
     """Add every field of a settings dataclass to an `argparse` parser.
 
@@ -65,6 +106,10 @@ def add_arguments(parser, settings_class):
     """
     for field in dataclasses.fields(settings_class):
         meta = dict(field.metadata)
+        if meta.get("remainder"):
+            parser.usage = f"{parser.format_usage().removeprefix('usage: ').rstrip()} [-- {field.name.upper()} ...]"
+            parser.epilog = f"-- {field.name.upper()} ...: {meta['help']}"
+            continue
         many = {"nargs": "+"} if meta["many"] else {}
         if meta.get("positional"):
             parser.add_argument(field.name, help=meta["help"], metavar=field.name.upper(), **many)
@@ -109,7 +154,8 @@ def parse(settings_class, words, program, description):
     """
     parser = argparse.ArgumentParser(prog=program, description=description)
     add_arguments(parser, settings_class)
-    return from_namespace(settings_class, parser.parse_args(words))
+    words, remaining = split_remainder(settings_class, words)
+    return from_namespace(settings_class, parser.parse_args(words, argparse.Namespace(**remaining)))
 
 
 def from_namespace(settings_class, namespace):

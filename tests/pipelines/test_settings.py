@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, dataclass
 
 import pytest
 
-from sparkneuro.pipelines.settings import argument, option, parse
+from sparkneuro.pipelines.settings import argument, option, parse, remainder
 
 
 @dataclass(frozen=True)
@@ -69,3 +69,31 @@ class ManySources:
 
 def test_several_sources_are_a_tuple():
     assert parse(ManySources, ["a", "b", "--output", "c"], "p", "d") == ManySources(("a", "b"), "c")
+
+
+@dataclass(frozen=True)
+class WithRemainder:
+    """Settings with a place for the words of another program."""
+
+    folder: str = argument("folder")
+    fast: bool = option(False, "whether to hurry")
+    words: tuple = remainder("words for the program")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["f"], WithRemainder("f")),
+        (["f", "--"], WithRemainder("f")),
+        (["--fast", "f", "--", "--fast", "-x", "--", "y"], WithRemainder("f", True, ("--fast", "-x", "--", "y"))),
+    ],
+)
+def test_words_after_two_dashes_are_taken_as_they_are(words, expected):
+    assert parse(WithRemainder, words, "program", "d") == expected
+
+
+def test_help_tells_of_the_words_after_two_dashes(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parse(WithRemainder, ["--help"], "program", "d")
+    shown = capsys.readouterr().out
+    assert "[-- WORDS ...]" in shown and "words for the program" in shown
