@@ -115,4 +115,4 @@ def find_outliers(rows, measures=MEASURES, n_mads=3.0):
             if passed:
                 found = {"row": int(place), "measure": measure.name, "value": float(values[place])}
                 outliers.append({**found, "limit": float(passed[0][0]), "reason": passed[0][1]})
-    return sorted(outliers, key=lambda found: found["row"]), scores
+    return sorted(outliers, key=lambda found: found["row"]), np.maximum(scores, 0)

@@ -1,0 +1,293 @@
+"""The sections of the pages on quality: a cohort's runs and outliers, motion in its connectivity, and each single run.
+
+Each function returns a heading and the parts below it, for `html.build_page`. Rows are dicts by the names of `quality_terms`.
+"""
+
+from collections import Counter
+
+import numpy as np
+
+from sparkneuro.report import brain, figures, quality_figures
+from sparkneuro.report.html import Markup, format_value, link, make_sortable, mark, paragraph, picture, table
+from sparkneuro.report.quality_terms import TERMS
+
+COHORT_COLUMNS = (
+    "fd_mean", "fd_max", "n_fd_spikes", "tsnr_median", "coverage", "dvars_mean", "n_dvars_spikes_before", "n_dvars_spikes_after",
+    "r_global_before", "r_global_after", "r_fd_before", "r_fd_after", "variance_kept", "n_scans",
+)  # fmt: skip
+RUN_COLUMNS = (
+    "n_scans", "t_r", "n_voxels", "coverage", "n_constant", "n_non_finite", "tsnr_median", "fd_mean", "fd_max", "n_fd_spikes",
+    "dvars_mean", "global_sd", "variance_kept",
+)  # fmt: skip
+PAIRS = ("sd", "dvars_std_mean", "dvars_std_max", "n_dvars_spikes", "r_global", "r_fd", "r_dvars_fd")
+SIDES = {"high": "too high", "low": "too low"}
+
+
+def describe_overview(rows, outliers, path):
+    """Section that says in words how the cohort stands, and what is not known of it.
+
+    Parameters
+    ----------
+    rows : list of dict
+        One a run.
+    outliers : list of dict
+        From `find_outliers`.
+    path : str
+        The voxel table.
+
+    Returns
+    -------
+    section : tuple of (str, list of str)
+        Heading and parts.
+    """
+    n_subjects, n_out = len({row["subject"] for row in rows}), len({found["row"] for found in outliers})
+    verdict = f"{_count(n_out, 'run')} beyond a limit." if n_out else "No run lies beyond a limit."
+    parts = [paragraph(f"{path}: {_count(len(rows), 'run')} of {_count(n_subjects, 'subject')}. {verdict}")]
+    old = sum("dvars_std_mean_before" not in row for row in rows)
+    if old:
+        parts.append(paragraph(
+            f"{_count(old, 'run')} {'was' if old == 1 else 'were'} ingested without DVARS, carpets and motion: of these only tSNR"
+            " and coverage are known. Ingest the data into a new table to have the rest."
+        ))  # fmt: skip
+    unmoved = Counter(row["motion_source"] for row in rows if row.get("motion_source") and row.get("fd_mean") is None)
+    for reason, n_runs in unmoved.most_common(3):
+        parts.append(paragraph(f"Motion is not known for {_count(n_runs, 'run')}: {reason}."))
+    return "Overview", parts
+
+
+def describe_outliers(rows, outliers, names, targets, columns):
+    """Section that names the runs beyond a limit, and shows all on one scale.
+
+    Parameters
+    ----------
+    rows : list of dict
+        One a run.
+    outliers : list of dict
+        From `find_outliers`, with `bad`, the side.
+    names, targets : list of str
+        Name of each run, and where its card is; targets may be empty strings.
+    columns : list of dict
+        For `quality_figures.draw_cohort`.
+
+    Returns
+    -------
+    section : tuple of (str, list of str)
+        Heading and parts.
+    """
+    lines = [
+        (_name(names, targets, found["row"]), TERMS[found["measure"]].label, found["value"],
+         mark(SIDES[found["bad"]]), found["limit"], found["reason"]) for found in outliers
+    ]  # fmt: skip
+    parts = [table(("run", "measure", "value", "", "limit", "which limit"), lines)] if lines else []
+    parts += [] if lines else [paragraph("No run lies beyond a limit.")]
+    if columns:
+        caption = (
+            "Each point is a run; its height means nothing. Robust limit: the median and three (or as many as were set) scaled"
+            " median absolute deviations, on the bad side, where there are five runs at least."
+        )
+        parts.append(picture(quality_figures.draw_cohort(columns), "Strips of points, one a measure, outliers named.", caption))
+    return "Outliers", parts
+
+
+def describe_runs(rows, outliers, names, targets, n_shown=None):
+    """Section with one line a run, the most outlying first.
+
+    Parameters
+    ----------
+    rows : list of dict
+        One a run, with `score`.
+    outliers : list of dict
+        From `find_outliers`, with `bad`, the side.
+    names, targets : list of str
+        Name of each run, and where its card is; targets may be empty strings.
+    n_shown : int or None
+        Lines at most; None shows all, and lets them be sorted.
+
+    Returns
+    -------
+    section : tuple of (str, list of str)
+        Heading and parts.
+    """
+    flags = {(found["row"], found["measure"]): found["bad"] for found in outliers}
+    beyond = {place for place, _ in flags}
+    order = sorted(range(len(rows)), key=lambda place: (place not in beyond, -rows[place]["score"], names[place]))
+    known = [name for name in COHORT_COLUMNS if any(row.get(name) is not None for row in rows)]
+    lines = []
+    for place in order[:n_shown]:
+        measures = [(measure, bad) for (row, measure), bad in flags.items() if row == place]
+        why = mark(", ".join(f"{TERMS[measure].label} {SIDES[bad]}" for measure, bad in measures)) if measures else None
+        cells = [_flag(rows[place].get(name), flags.get((place, name))) for name in known]
+        lines.append((_name(names, targets, place), why, rows[place]["score"], *cells))
+    headings = ("run", "beyond a limit", "score", *(_head(name) for name in known))
+    listing = table(headings, lines)
+    hidden = f" {len(rows) - len(lines):,} more runs are not listed." if len(rows) > len(lines) else ""
+    return "Runs", [
+        paragraph(f"The most outlying first{'' if hidden else '; click a heading to sort'}.{hidden} Score: {TERMS['score'].meaning}."),
+        listing if hidden else make_sortable(listing),
+    ]
+
+
+def describe_qc_fc(summaries, r, distance, n_units, unit):
+    """Section on how much of connectivity is motion, before and after cleaning.
+
+    Parameters
+    ----------
+    summaries : dict of str to dict
+        By stage (before, after): from `summarise_qc_fc`.
+    r : dict of str to ndarray of shape (n_edges,)
+        By stage: QC-FC of each edge.
+    distance : ndarray of shape (n_edges,)
+        Length of each edge (mm).
+    n_units : int
+        Over how many the correlation runs.
+    unit : str
+        What these are: "subject" or "run".
+
+    Returns
+    -------
+    section : tuple of (str, list of str)
+        Heading and parts.
+    """
+    words = (
+        ("median_abs_r", "median |QC-FC|"), ("significant", "share of edges with p < 0.05"),
+        ("significant_fdr", "the same with false discovery rate at 0.05"),
+        ("distance_dependence", "Spearman correlation of QC-FC with distance"), ("n_edges", "edges"),
+    )  # fmt: skip
+    lines = [(label, summaries["before"][name], summaries["after"][name]) for name, label in words]
+    text = (
+        f"Correlation of each edge with mean framewise displacement across {_count(n_units, unit)} (Ciric 2017), before and after"
+        " cleaning. An edge is the correlation of two voxels out of at most 100 spread evenly over the mask, the same ones in"
+        " every run. Small is good; by chance alone a twentieth of the edges has p < 0.05."
+        + ("" if unit == "subject" else " Runs of one subject are not independent, so the p are too small.")
+    )
+    caption = "Left: all edges. Right: median and quartiles of edges of like length; motion lifts short edges more than long ones."
+    drawn = quality_figures.draw_qc_fc(r, distance)
+    return "Motion in connectivity (QC-FC)", [
+        paragraph(text), table(("measure", "before", "after"), lines), picture(drawn, "Histogram of QC-FC and its course.", caption),
+    ]  # fmt: skip
+
+
+def describe_terms():
+    """Section that says what every number means.
+
+    Returns
+    -------
+    section : tuple of (str, list of str)
+        Heading and parts.
+    """
+    lines = [(name, term.label, term.unit or None, term.meaning) for name, term in TERMS.items()]
+    return "What the numbers mean", [table(("column of quality.tsv", "name", "unit", "meaning"), lines)]
+
+
+def describe_run(name, row, found, picture_of_scans, tsnr, mask, affine):
+    """Section on one run: its card.
+
+    Parameters
+    ----------
+    name : str
+        The run's key.
+    row : dict
+        Its numbers.
+    found : list of dict
+        Its entries of `find_outliers`, with `bad`, the side.
+    picture_of_scans : bytes or None
+        From `quality_figures.draw_run`; None for a run that was ingested without its traces.
+    tsnr : ndarray of shape (x, y, z) or None
+        Map of the temporal signal-to-noise ratio, 0 where there is no series.
+    mask : ndarray of shape (x, y, z), bool
+        Voxels of the table.
+    affine : array_like of shape (4, 4)
+        From voxel indices to mm.
+
+    Returns
+    -------
+    section : tuple of (str, list of str)
+        Heading and parts.
+    """
+    parts = [_describe_verdict(found)]
+    flags = {entry["measure"]: entry["bad"] for entry in found}
+    known = [column for column in RUN_COLUMNS if row.get(column) is not None]
+    tables = [table(("", "value"), [(_head(column), _flag(row[column], flags.get(column))) for column in known])]
+    pairs = [name for name in PAIRS if row.get(f"{name}_before") is not None]
+    if pairs:
+        labels = [TERMS[f"{name}_before"].label.removesuffix(" before") + _unit(f"{name}_before") for name in pairs]
+        lines = [(label, row[f"{name}_before"], row[f"{name}_after"]) for label, name in zip(labels, pairs, strict=True)]
+        tables.append(table(("", "before cleaning", "after cleaning"), lines))
+    parts.append(f'<div class="beside">{"".join(tables)}</div>')
+    if row.get("fd_mean") is None:
+        parts.append(paragraph(f"Motion is not known: {row.get('motion_source') or 'it was not read when this run was ingested'}."))
+    if picture_of_scans is None:
+        parts.append(paragraph("This run was ingested without DVARS and carpets; ingest it into a new table to see them."))
+    else:
+        caption = (
+            "Triangles: scans above the dashed limit. Carpets: one row a voxel, at most 300 spread evenly over the mask, z-scored"
+            " over scans; a stripe from top to bottom is something that all voxels share. Before: as measured, with its drift. The"
+            " global signal is the mean of all voxels before cleaning."
+        )
+        parts.append(picture(picture_of_scans, f"Motion, DVARS and carpets of {name}, scan by scan.", caption))
+    if tsnr is not None and (tsnr > 0).any():
+        parts += _draw_tsnr(tsnr, mask, affine)
+    return name, parts
+
+
+def label_measure(name):
+    """Write a measure as the label of an axis.
+
+    Parameters
+    ----------
+    name : str
+        A column.
+
+    Returns
+    -------
+    label : str
+        Its name and unit.
+
+    Examples
+    --------
+    >>> label_measure("fd_mean"), label_measure("tsnr_median")
+    ('mean FD (mm)', 'median tSNR')
+    """
+    unit = TERMS[name].unit
+    return TERMS[name].label + (f" ({unit})" if unit else "")
+
+
+def _describe_verdict(found):
+    if not found:
+        return paragraph("Within all limits.")
+    words = [
+        f"{label_measure(entry['measure'])} {SIDES[entry['bad']]}: {format_value(entry['value'])}, limit"
+        f" {format_value(entry['limit'])} ({entry['reason']})" for entry in found
+    ]
+    return f"<p>{mark('; '.join(words))}</p>"
+
+
+def _draw_tsnr(tsnr, mask, affine):
+    values = tsnr[mask & (tsnr > 0)]
+    spread = figures.draw_distribution(values, "tSNR (mean / SD), before cleaning", {"median": float(np.median(values))})
+    slices = brain.draw_slices(tsnr, mask & (tsnr > 0), affine, "tSNR (mean / SD)", outline=mask)
+    return [
+        picture(slices, "Axial slices, coloured by temporal signal-to-noise ratio.", "tSNR; voxels without a series are dark grey."),
+        picture(spread, "Histogram of tSNR over voxels.", "tSNR over voxels (rows of the voxel table)."),
+    ]
+
+
+def _name(names, targets, place):
+    return link(names[place], targets[place]) if targets[place] else names[place]
+
+
+def _flag(value, bad):
+    return Markup(f"{mark(f'{format_value(value)} {bad}')}") if bad else value
+
+
+def _head(name):
+    return TERMS[name].label + _unit(name)
+
+
+def _unit(name):
+    unit = TERMS[name].unit
+    return f" ({unit})" if unit in ("mm", "%", "s") else ""
+
+
+def _count(n, noun):
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
