@@ -139,7 +139,10 @@ def _write_subjects(table, rows, outliers, output, spark):
         job["rows"][run_.key] = row
         if mine := [found for found in outliers if found["run_key"] == run_.key]:
             job["outliers"][run_.key] = mine
-    sizes = {page_name(subject): sum(row["n_voxels"] * row["n_scans"] * 4 for row in job["rows"].values()) for subject, job in jobs.items()}
+    sizes = {
+        page_name(subject): sum(row["n_voxels"] * row["n_scans"] * 4 for row in job["rows"].values())
+        for subject, job in jobs.items()
+    }
     with show_progress("quality", sizes, lambda: store.list_files(output), noun="subjects"):
         if spark is None:
             for job in jobs.values():
@@ -155,10 +158,11 @@ def _write_index(table, rows, outliers, columns, output):
     from sparkneuro.pipelines.quality_pages import page_name
     from sparkneuro.report import quality
     from sparkneuro.report.html import anchor, build_page
+    from sparkneuro.report.quality_terms import TERMS
 
     names = [run_.key for run_ in table.runs]
     targets = [f"{page_name(run_.subject)}#{anchor(run_.key)}" for run_ in table.runs]
-    drawn = [{**column, "names": names, "label": quality.label_measure(column["measure"])} for column in columns]
+    drawn = [{**column, "names": names, "label": TERMS[column["measure"]].axis} for column in columns]
     sections = [
         quality.describe_overview(rows, outliers, table.path),
         quality.describe_outliers(rows, outliers, names, targets, drawn),
@@ -167,7 +171,8 @@ def _write_index(table, rows, outliers, columns, output):
     motion = measure_motion(table, rows)
     sections += [quality.describe_qc_fc(**motion)] if motion else []
     numbers = {
-        "format": 1, "table": table.path, "n_runs": len(rows), "outliers": [{**found, "row": names[found["row"]]} for found in outliers],
+        "format": 1, "table": table.path, "n_runs": len(rows),
+        "outliers": [{**found, "row": names[found["row"]]} for found in outliers],
         "qc_fc": motion and motion["summaries"],
     }  # fmt: skip
     page = build_page("Quality of the runs", f"Voxel table {table.path}", [*sections, quality.describe_terms()], numbers)

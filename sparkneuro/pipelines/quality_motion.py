@@ -36,7 +36,11 @@ def measure_motion(table, rows):
     subjects = np.array([known[place][0].subject for place in whole])
     fd = np.array([known[place][1] for place in whole])
     unit = "subject" if len(set(subjects)) >= FEWEST else "run"
-    groups = [np.flatnonzero(subjects == one) for one in sorted(set(subjects))] if unit == "subject" else np.arange(len(whole))[:, None]
+    groups = (
+        [np.flatnonzero(subjects == one) for one in sorted(set(subjects))]
+        if unit == "subject"
+        else np.arange(len(whole))[:, None]
+    )
     if len(groups) < FEWEST:
         return None
     fd, measured = np.array([fd[group].mean() for group in groups]), {}
@@ -46,7 +50,10 @@ def measure_motion(table, rows):
         measured[stage] = correlate_with_motion(np.tanh(edges), fd)
     return {
         "summaries": {stage: summarise_qc_fc(*measured[stage], distance) for stage in STAGES},
-        "r": {stage: measured[stage][0] for stage in STAGES}, "distance": distance, "n_units": len(groups), "unit": unit,
+        "r": {stage: measured[stage][0] for stage in STAGES},
+        "distance": distance,
+        "n_units": len(groups),
+        "unit": unit,
     }
 
 
@@ -55,7 +62,10 @@ def _read_edges(path, key):
     arrays = read_quality(path, key)
     if arrays is None:
         return None
-    return (arrays["nodes"], *(np.arctanh(np.clip(arrays[f"edges_{stage}"].astype(np.float32), -0.9999, 0.9999)) for stage in STAGES))
+    return (
+        arrays["nodes"],
+        *(np.arctanh(np.clip(arrays[f"edges_{stage}"].astype(np.float32), -0.9999, 0.9999)) for stage in STAGES),
+    )
 
 
 def _measure_distances(table, nodes):

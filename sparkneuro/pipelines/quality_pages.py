@@ -46,7 +46,7 @@ def write_subject_page(job):
         When a file cannot be read, or the page not written.
     """
     from sparkneuro.report.html import build_page, link
-    from sparkneuro.report.quality import describe_run
+    from sparkneuro.report.quality_run import describe_run
 
     table = VoxelTable.open(job["table"])
     mask, affine = table.mask(), np.array(table.affine)

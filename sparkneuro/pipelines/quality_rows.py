@@ -47,7 +47,7 @@ def judge_rows(rows, n_mads=3.0, **limits):
     n_mads : float
         Scaled MADs from the median at which the usual ends.
     **limits : float or None
-        Fixed limit of a measure, by its name; None switches it off.
+        Fixed limit of a measure, by its name; None switches it off. Those of `MEASURES` when absent.
 
     Returns
     -------
@@ -112,6 +112,8 @@ def _make_column(rows, measure, outliers, n_mads):
     limits = {"robust limit": find_robust_limit(values, measure, n_mads)[0], "fixed limit": measure.limit}
     beyond = {found["row"] for found in outliers if found["measure"] == measure.name}
     return {
-        "measure": measure.name, "values": values, "outlying": [place in beyond for place in range(len(rows))],
+        "measure": measure.name,
+        "values": values,
+        "outlying": [place in beyond for place in range(len(rows))],
         "limits": {name: limit for name, limit in limits.items() if limit is not None and np.isfinite(limit)},
     }

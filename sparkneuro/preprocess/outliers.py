@@ -39,7 +39,7 @@ MEASURES = (
     Measure("coverage", "low", 0.005, 0.8),
     Measure("dvars_spikes", "high", 0.01),
 )
-"""Mean framewise displacement (mm), median tSNR, share of the mask's voxels with a series, share of scans that are DVARS spikes."""
+"""Mean framewise displacement (mm), median tSNR, share of the mask with a series, share of scans that are DVARS spikes."""
 
 
 def find_robust_limit(values, measure, n_mads=3.0):
@@ -96,8 +96,8 @@ def find_outliers(rows, measures=MEASURES, n_mads=3.0):
     Returns
     -------
     outliers : list of dict
-        One for each run and measure beyond a limit: row (its place in `rows`), measure, value, limit and reason ("fixed limit", or
-        "unlike the other runs"; the stricter one where both are passed). In the order of the rows.
+        One for each run and measure beyond a limit: row (its place in `rows`), measure, value, limit and reason ("fixed limit"
+        or "unlike the other runs"; the stricter one where both are passed). In the order of the rows.
     scores : ndarray of shape (n_rows,)
         Distance from the median to the bad side, in spreads: the largest over measures, 0 at least.
     """

@@ -1,25 +1,18 @@
-"""The sections of the pages on quality: a cohort's runs and outliers, motion in its connectivity, and each single run.
+"""The sections of the page on a cohort's quality: outliers, all runs, and motion in connectivity.
 
 Each function returns a heading and the parts below it, for `html.build_page`. Rows are dicts by the names of `quality_terms`.
 """
 
 from collections import Counter
 
-import numpy as np
-
-from sparkneuro.report import brain, figures, quality_figures
-from sparkneuro.report.html import Markup, format_value, link, make_sortable, mark, paragraph, picture, table
+from sparkneuro.report import quality_figures
+from sparkneuro.report.html import format_value, link, make_sortable, mark, paragraph, picture, table
 from sparkneuro.report.quality_terms import TERMS
 
 COHORT_COLUMNS = (
     "fd_mean", "fd_max", "n_fd_spikes", "tsnr_median", "coverage", "dvars_mean", "n_dvars_spikes_before", "n_dvars_spikes_after",
     "r_global_before", "r_global_after", "r_fd_before", "r_fd_after", "variance_kept", "n_scans",
 )  # fmt: skip
-RUN_COLUMNS = (
-    "n_scans", "t_r", "n_voxels", "coverage", "n_constant", "n_non_finite", "tsnr_median", "fd_mean", "fd_max", "n_fd_spikes",
-    "dvars_mean", "global_sd", "variance_kept",
-)  # fmt: skip
-PAIRS = ("sd", "dvars_std_mean", "dvars_std_max", "n_dvars_spikes", "r_global", "r_fd", "r_dvars_fd")
 SIDES = {"high": "too high", "low": "too low"}
 
 
@@ -116,13 +109,15 @@ def describe_runs(rows, outliers, names, targets, n_shown=None):
     for place in order[:n_shown]:
         measures = [(measure, bad) for (row, measure), bad in flags.items() if row == place]
         why = mark(", ".join(f"{TERMS[measure].label} {SIDES[bad]}" for measure, bad in measures)) if measures else None
-        cells = [_flag(rows[place].get(name), flags.get((place, name))) for name in known]
+        cells = [flag_value(rows[place].get(name), flags.get((place, name))) for name in known]
         lines.append((_name(names, targets, place), why, rows[place]["score"], *cells))
-    headings = ("run", "beyond a limit", "score", *(_head(name) for name in known))
+    headings = ("run", "beyond a limit", "score", *(TERMS[name].heading for name in known))
     listing = table(headings, lines)
     hidden = f" {len(rows) - len(lines):,} more runs are not listed." if len(rows) > len(lines) else ""
     return "Runs", [
-        paragraph(f"The most outlying first{'' if hidden else '; click a heading to sort'}.{hidden} Score: {TERMS['score'].meaning}."),
+        paragraph(
+            f"The most outlying first{'' if hidden else '; click a heading to sort'}.{hidden} Score: {TERMS['score'].meaning}."
+        ),
         listing if hidden else make_sortable(listing),
     ]
 
@@ -160,11 +155,15 @@ def describe_qc_fc(summaries, r, distance, n_units, unit):
         " every run. Small is good; by chance alone a twentieth of the edges has p < 0.05."
         + ("" if unit == "subject" else " Runs of one subject are not independent, so the p are too small.")
     )
-    caption = "Left: all edges. Right: median and quartiles of edges of like length; motion lifts short edges more than long ones."
+    caption = (
+        "Left: all edges. Right: median and quartiles of edges of like length; motion lifts short edges more than long ones."
+    )
     drawn = quality_figures.draw_qc_fc(r, distance)
     return "Motion in connectivity (QC-FC)", [
-        paragraph(text), table(("measure", "before", "after"), lines), picture(drawn, "Histogram of QC-FC and its course.", caption),
-    ]  # fmt: skip
+        paragraph(text),
+        table(("measure", "before", "after"), lines),
+        picture(drawn, "Histogram of QC-FC and its course.", caption),
+    ]
 
 
 def describe_terms():
@@ -179,114 +178,31 @@ def describe_terms():
     return "What the numbers mean", [table(("column of quality.tsv", "name", "unit", "meaning"), lines)]
 
 
-def describe_run(name, row, found, picture_of_scans, tsnr, mask, affine):
-    """Section on one run: its card.
+def flag_value(value, bad):
+    """Set a number that is beyond a limit so that it stands out, in colour and in a word.
 
     Parameters
     ----------
-    name : str
-        The run's key.
-    row : dict
-        Its numbers.
-    found : list of dict
-        Its entries of `find_outliers`, with `bad`, the side.
-    picture_of_scans : bytes or None
-        From `quality_figures.draw_run`; None for a run that was ingested without its traces.
-    tsnr : ndarray of shape (x, y, z) or None
-        Map of the temporal signal-to-noise ratio, 0 where there is no series.
-    mask : ndarray of shape (x, y, z), bool
-        Voxels of the table.
-    affine : array_like of shape (4, 4)
-        From voxel indices to mm.
+    value : float or None
+        The number.
+    bad : str or None
+        "high" or "low"; None where it is within its limit.
 
     Returns
     -------
-    section : tuple of (str, list of str)
-        Heading and parts.
-    """
-    parts = [_describe_verdict(found)]
-    flags = {entry["measure"]: entry["bad"] for entry in found}
-    known = [column for column in RUN_COLUMNS if row.get(column) is not None]
-    tables = [table(("", "value"), [(_head(column), _flag(row[column], flags.get(column))) for column in known])]
-    pairs = [name for name in PAIRS if row.get(f"{name}_before") is not None]
-    if pairs:
-        labels = [TERMS[f"{name}_before"].label.removesuffix(" before") + _unit(f"{name}_before") for name in pairs]
-        lines = [(label, row[f"{name}_before"], row[f"{name}_after"]) for label, name in zip(labels, pairs, strict=True)]
-        tables.append(table(("", "before cleaning", "after cleaning"), lines))
-    parts.append(f'<div class="beside">{"".join(tables)}</div>')
-    if row.get("fd_mean") is None:
-        parts.append(paragraph(f"Motion is not known: {row.get('motion_source') or 'it was not read when this run was ingested'}."))
-    if picture_of_scans is None:
-        parts.append(paragraph("This run was ingested without DVARS and carpets; ingest it into a new table to see them."))
-    else:
-        caption = (
-            "Triangles: scans above the dashed limit. Carpets: one row a voxel, at most 300 spread evenly over the mask, z-scored"
-            " over scans; a stripe from top to bottom is something that all voxels share. Before: as measured, with its drift. The"
-            " global signal is the mean of all voxels before cleaning."
-        )
-        parts.append(picture(picture_of_scans, f"Motion, DVARS and carpets of {name}, scan by scan.", caption))
-    if tsnr is not None and (tsnr > 0).any():
-        parts += _draw_tsnr(tsnr, mask, affine)
-    return name, parts
-
-
-def label_measure(name):
-    """Write a measure as the label of an axis.
-
-    Parameters
-    ----------
-    name : str
-        A column.
-
-    Returns
-    -------
-    label : str
-        Its name and unit.
+    cell : Markup, float or None
+        For `table`.
 
     Examples
     --------
-    >>> label_measure("fd_mean"), label_measure("tsnr_median")
-    ('mean FD (mm)', 'median tSNR')
+    >>> flag_value(0.9, "high"), flag_value(0.1, None)
+    ('<strong class="outlier">0.9 high</strong>', 0.1)
     """
-    unit = TERMS[name].unit
-    return TERMS[name].label + (f" ({unit})" if unit else "")
-
-
-def _describe_verdict(found):
-    if not found:
-        return paragraph("Within all limits.")
-    words = [
-        f"{label_measure(entry['measure'])} {SIDES[entry['bad']]}: {format_value(entry['value'])}, limit"
-        f" {format_value(entry['limit'])} ({entry['reason']})" for entry in found
-    ]
-    return f"<p>{mark('; '.join(words))}</p>"
-
-
-def _draw_tsnr(tsnr, mask, affine):
-    values = tsnr[mask & (tsnr > 0)]
-    spread = figures.draw_distribution(values, "tSNR (mean / SD), before cleaning", {"median": float(np.median(values))})
-    slices = brain.draw_slices(tsnr, mask & (tsnr > 0), affine, "tSNR (mean / SD)", outline=mask)
-    return [
-        picture(slices, "Axial slices, coloured by temporal signal-to-noise ratio.", "tSNR; voxels without a series are dark grey."),
-        picture(spread, "Histogram of tSNR over voxels.", "tSNR over voxels (rows of the voxel table)."),
-    ]
+    return mark(f"{format_value(value)} {bad}") if bad else value
 
 
 def _name(names, targets, place):
     return link(names[place], targets[place]) if targets[place] else names[place]
-
-
-def _flag(value, bad):
-    return Markup(f"{mark(f'{format_value(value)} {bad}')}") if bad else value
-
-
-def _head(name):
-    return TERMS[name].label + _unit(name)
-
-
-def _unit(name):
-    unit = TERMS[name].unit
-    return f" ({unit})" if unit in ("mm", "%", "s") else ""
 
 
 def _count(n, noun):

@@ -45,7 +45,13 @@ def draw_run(carpets, traces, n_scans, t_r, limits):
         for row, (heading, z) in enumerate(carpets.items(), start=len(traces)):
             # Without interpolation the picture holds one pixel a cell, not one a pixel of the screen.
             image = panels[row].imshow(
-                z, cmap="gray", vmin=-CARPET_SD, vmax=CARPET_SD, aspect="auto", origin="lower", interpolation="none",
+                z,
+                cmap="gray",
+                vmin=-CARPET_SD,
+                vmax=CARPET_SD,
+                aspect="auto",
+                origin="lower",
+                interpolation="none",
                 extent=(-0.5, n_scans - 0.5, 0, len(z)),
             )
             panels[row].set_ylabel("voxels, inferior\nto superior", fontsize=8)
@@ -145,8 +151,13 @@ def _draw_strip(panel, column):
     for place in furthest:
         left = values[place] > np.mean(panel.get_xlim())
         panel.annotate(
-            column["names"][place], (values[place], heights[place]), fontsize=7, va="center", ha="right" if left else "left",
-            textcoords="offset points", xytext=(-6 if left else 6, 0),
+            column["names"][place],
+            (values[place], heights[place]),
+            fontsize=7,
+            va="center",
+            ha="right" if left else "left",
+            textcoords="offset points",
+            xytext=(-6 if left else 6, 0),
         )
     panel.set_ylim(-0.15, 1.15)
     panel.set_yticks([])

@@ -6,7 +6,9 @@ import pytest
 from sparkneuro.preprocess.carpet import choose_step, pack_carpet, standardise_rows, unpack_carpet
 
 
-@pytest.mark.parametrize(("n_voxels", "n_scans"), [(7, 10), (300, 10), (301, 10), (48751, 1200), (200_000, 1201), (200_000, 9000)])
+@pytest.mark.parametrize(
+    ("n_voxels", "n_scans"), [(7, 10), (300, 10), (301, 10), (48751, 1200), (200_000, 1201), (200_000, 9000)]
+)
 def test_a_carpet_has_at_most_300_rows_and_a_bounded_number_of_cells(n_voxels, n_scans):
     step = choose_step(n_voxels, n_scans)
     n_rows = -(-n_voxels // step)

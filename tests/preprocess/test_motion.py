@@ -21,7 +21,8 @@ def test_displacement_is_power_s_sum_over_parameters():
 def test_displacement_follows_that_of_another_definition_on_a_real_head(shared_data):
     table = np.genfromtxt(shared_data / "brainfc_rest01" / "confounds.tsv", names=True)
     matrix = np.array([[table[f"motion_matrix_{row}{column}"] for column in range(3)] for row in range(3)]).transpose(2, 0, 1)
-    turns = [np.arctan2(matrix[:, 2, 1], matrix[:, 2, 2]), -np.arcsin(matrix[:, 2, 0]), np.arctan2(matrix[:, 1, 0], matrix[:, 0, 0])]
+    roll, pitch = np.arctan2(matrix[:, 2, 1], matrix[:, 2, 2]), -np.arcsin(matrix[:, 2, 0])
+    turns = [roll, pitch, np.arctan2(matrix[:, 1, 0], matrix[:, 0, 0])]
     # The displacement of ANTs is a mean over points of the head, which only resembles Power's sum.
     motion = np.column_stack([*(table[f"motion_offset_{axis}"] for axis in "xyz"), *turns])
     fd = framewise_displacement(motion)[1:]

@@ -11,8 +11,8 @@ def make_cohort(n_runs=40):
     even = np.linspace(-1, 1, n_runs)
     rng = np.random.default_rng(0)
     columns = {
-        "fd_mean": 0.15 + 0.05 * even, "tsnr_median": 60 + 8 * rng.permutation(even), "coverage": 0.98 + 0.01 * rng.permutation(even),
-        "dvars_spikes": 0.02 + 0.01 * rng.permutation(even),
+        "fd_mean": 0.15 + 0.05 * even, "tsnr_median": 60 + 8 * rng.permutation(even),
+        "coverage": 0.98 + 0.01 * rng.permutation(even), "dvars_spikes": 0.02 + 0.01 * rng.permutation(even),
     }  # fmt: skip
     return [{name: float(values[place]) for name, values in columns.items()} for place in range(n_runs)]
 
