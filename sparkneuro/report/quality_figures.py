@@ -52,7 +52,7 @@ def draw_run(carpets, traces, n_scans, t_r, limits):
                 aspect="auto",
                 origin="lower",
                 interpolation="none",
-                extent=(-0.5, n_scans - 0.5, 0, len(z)),
+                extent=(-0.5, n_scans - 0.5, 0, max(len(z), 1)),
             )
             panels[row].set_ylabel("voxels, inferior\nto superior", fontsize=8)
             panels[row].set_title(heading, loc="left", fontsize=9, pad=3)
