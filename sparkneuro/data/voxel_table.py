@@ -4,7 +4,7 @@
       voxel_table.json      what it holds; written last, so a folder without it is not a table (yet)
       mask.nii.gz           which voxels; a voxel's number is its place in ``volume[mask]``
       subject=01/block=00000/SESSION_TASK_RUN.parquet      columns session, task, run, voxel (int32), series (list<float32>)
-      _runs/                a receipt and a tSNR map for each run that is done
+      _runs/                a receipt, a tSNR map and measures of quality for each run that is done
 
 The mask is cut into blocks of `block_size` voxels; a run has one file a block. Any Parquet reader opens
 ``NAME.voxels/subject=*``.

@@ -133,6 +133,7 @@ def test_every_link_leads_to_a_card_and_back(pages):
     assert len(index) < 400_000 and "QC-FC" in index
 
 
+@pytest.mark.processes
 def test_pages_are_written_again_equally_and_those_of_subjects_who_have_gone_are_deleted(table, pages, tmp_path, undrawn):
     again = shutil.copytree(pages, tmp_path / "pages")
     (again / "sub-99.html").write_text("an earlier subject")
@@ -269,3 +270,19 @@ def test_many_runs_are_drawn_by_spark(table, tmp_path, undrawn, monkeypatch):
     quality.run(settings, "a session")
     assert called == [("write_subject_page", N_SUBJECTS)]
     assert (tmp_path / "pages" / "index.html").exists()
+
+
+@pytest.mark.engine
+def test_pages_are_drawn_in_the_workers_of_spark(spark, table, tmp_path):
+    rows = collect_rows(VoxelTable.open(table))
+    jobs = [
+        {
+            "table": table, "output": str(tmp_path), "subject": row["subject"], "outliers": {},
+            "rows": {f"sub-{row['subject']}_task-rest": row},
+        }
+        for row in rows[:2]
+    ]  # fmt: skip
+    results, failures = data_spark.run_jobs(spark, quality_pages.write_subject_page, jobs)
+    assert not failures and [result["subject"] for result in results] == ["01", "02"]
+    for result in results:
+        assert (tmp_path / f"sub-{result['subject']}.html").stat().st_size == result["n_bytes"]

@@ -124,6 +124,7 @@ def test_a_run_without_voxels_is_drawn():
     words_of(quality_figures.draw_run(carpets, traces, N_SCANS, 2.0, {"std. DVARS": 1.5}))
 
 
+@pytest.mark.processes
 def test_the_card_of_a_run_holds_its_numbers_and_pictures():
     mask = np.zeros((6, 7, 8), bool)
     mask[1:5, 1:6, 2:7] = True
@@ -166,6 +167,7 @@ def test_the_dictionary_explains_every_column():
     assert "".join(quality.describe_terms()[1]).count("<tr>") == len(TERMS) + 1
 
 
+@pytest.mark.processes
 def test_the_page_of_a_thousand_runs_is_small():
     rows, (names, targets) = make_rows(1000), make_names(1000)
     values = np.random.default_rng(0).normal(size=1000)
