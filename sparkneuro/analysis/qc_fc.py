@@ -82,6 +82,28 @@ def correlate_with_motion(edges, fd):
     return r, 2 * stats.t.sf(t, freedom)
 
 
+def expect_by_chance(n_subjects):
+    """Tell the median absolute QC-FC of edges that have nothing to do with motion.
+
+    Parameters
+    ----------
+    n_subjects : int
+        Over how many the correlation runs, 3 at least.
+
+    Returns
+    -------
+    median_abs_r : float
+        Median of ``abs(r)`` of independent normal variables.
+
+    Examples
+    --------
+    >>> round(expect_by_chance(12), 3), round(expect_by_chance(400), 3)
+    (0.216, 0.034)
+    """
+    t = stats.t.ppf(0.75, n_subjects - 2)
+    return float(t / np.sqrt(n_subjects - 2 + t**2))
+
+
 def summarise_qc_fc(r, p, distance=None, level=0.05):
     """Say in four numbers how much connectivity depends on motion.
 

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from sparkneuro.analysis.qc_fc import FEWEST, correlate_with_motion, summarise_qc_fc
+from sparkneuro.analysis.qc_fc import FEWEST, correlate_with_motion, expect_by_chance, summarise_qc_fc
 from sparkneuro.data.quality_file import read_quality
 
 STAGES = ("before", "after")
@@ -25,7 +25,7 @@ def measure_motion(table, rows):
     Returns
     -------
     measured : dict or None
-        summaries, r, distance, n_units and unit, for `describe_qc_fc`; None where motion is known of fewer than ten runs.
+        summaries, r, distance, n_units, unit and chance, for `describe_qc_fc`; None where motion is known of fewer than ten runs.
     """
     known = [(run, row["fd_mean"]) for run, row in zip(table.runs, rows, strict=True) if row.get("fd_mean") is not None]
     if len(known) < FEWEST:
@@ -54,6 +54,7 @@ def measure_motion(table, rows):
         "distance": distance,
         "n_units": len(groups),
         "unit": unit,
+        "chance": expect_by_chance(len(groups)),
     }
 
 

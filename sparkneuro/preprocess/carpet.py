@@ -47,11 +47,14 @@ def standardise_rows(rows):
     -------
     z : ndarray of shape (n_rows, n_scans), float32
         z-scores; 0 in rows that never change.
+    sd : ndarray of shape (n_rows,), float64
+        What each row was divided by, 0 where it never changes.
     """
     rows = np.asarray(rows, np.float32)
-    centred = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
-    sd = centred.std(axis=1, keepdims=True, dtype=np.float64)
-    return centred / np.where(sd > 0, sd, 1).astype(np.float32)
+    z = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    sd = np.sqrt(np.einsum("vt,vt->v", z, z, dtype=np.float64) / max(z.shape[1], 1))  # np.std would hold it all as float64
+    z /= np.where(sd > 0, sd, 1).astype(np.float32)[:, None]
+    return z, sd
 
 
 def pack_carpet(z, n_columns=MOST_COLUMNS):

@@ -55,7 +55,7 @@ class RunQuality:
             self._rows[stage].append(series[:, chosen].T.astype(np.float32))
 
     def finish(self, fd=None):
-        """Measure what has come.
+        """Measure what has come; nothing can be added afterwards.
 
         Parameters
         ----------
@@ -74,12 +74,14 @@ class RunQuality:
         """
         voxels = np.concatenate([np.zeros(0, np.int32), *self._voxels]).astype(np.int32)
         nodes = np.arange(self._n_nodes, dtype=np.int32) * (self._spacing * ROWS_PER_NODE)
-        numbers, arrays, rows = {}, {"voxel": voxels, "nodes": nodes}, {}
+        arrays, rows, sd = {"voxel": voxels, "nodes": nodes}, {}, {}
         raw = {stage: self._sums[stage].finish() for stage in STAGES}
         for stage in STAGES:
-            rows[stage] = np.concatenate([np.zeros((0, self._n_scans), np.float32), *self._rows[stage]])
-        percent, spread = self._scale(rows["before"])
-        numbers.update(_describe_signal(percent, spread, rows))
+            pieces = [np.zeros((0, self._n_scans), np.float32), *self._rows.pop(stage)]
+            rows[stage], sd[stage] = standardise_rows(np.concatenate(pieces))
+        spread = np.median(sd["before"]) if len(voxels) else np.nan
+        percent = self._scale(spread)
+        numbers = _describe_signal(percent, spread, rows)
         signals = {stage: self._sums[stage].total / max(self._sums[stage].n_voxels, 1) for stage in STAGES}
         numbers["global_sd"] = _number(signals["before"].std() * percent)
         numbers["dvars_mean"] = _number(_mean(raw["before"][0]) * percent)
@@ -87,8 +89,7 @@ class RunQuality:
         arrays["global"] = ((signals["before"] - signals["before"].mean()) * percent).astype(np.float32)
         arrays["global_after"] = signals["after"].astype(np.float32)
         for stage in STAGES:
-            z = standardise_rows(rows.pop(stage))
-            standardised = raw[stage][1]
+            z, standardised = rows.pop(stage), raw[stage][1]
             numbers |= {f"{name}_{stage}": value for name, value in _describe_stage(z, standardised, signals[stage], fd).items()}
             arrays[f"dvars_std_{stage}"] = standardised.astype(np.float32)
             arrays[f"carpet_{stage}"] = pack_carpet(z)
@@ -98,20 +99,19 @@ class RunQuality:
             arrays["fd"] = np.asarray(fd, np.float32)
         return numbers, arrays
 
-    def _scale(self, rows):
-        """What turns source units into percent of the grand mean (NaN where the series are centred), and the rows' SD."""
+    def _scale(self, spread):
+        """What turns source units into percent of the grand mean; NaN where the series are centred."""
         sums = self._sums["before"]
         grand_mean = sums.total.mean() / max(sums.n_voxels, 1)
-        spread = np.median(rows.std(axis=1, dtype=np.float64)) if len(rows) else np.nan
-        return (100 / grand_mean if grand_mean > spread else np.nan), spread
+        return 100 / grand_mean if grand_mean > spread else np.nan
 
 
 def _describe_signal(percent, spread, rows):
     """SD before and after. A projection leaves the share r**2 of a series' variance, r its correlation with what is left."""
     if not len(rows["before"]):
         return {"sd_before": None, "sd_after": None, "variance_kept": None}
-    before, after = (standardise_rows(rows[stage]) for stage in STAGES)
-    kept = float(np.median(np.square((before * after).mean(axis=1, dtype=np.float64))))
+    before, after = (rows[stage] for stage in STAGES)
+    kept = float(np.median(np.square(np.einsum("vt,vt->v", before, after, dtype=np.float64) / before.shape[1])))
     return {
         "sd_before": _number(spread * percent), "sd_after": _number(spread * percent * np.sqrt(kept)),
         "variance_kept": _number(kept),

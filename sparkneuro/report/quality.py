@@ -122,7 +122,7 @@ def describe_runs(rows, outliers, names, targets, n_shown=None):
     ]
 
 
-def describe_qc_fc(summaries, r, distance, n_units, unit):
+def describe_qc_fc(summaries, r, distance, n_units, unit, chance):
     """Section on how much of connectivity is motion, before and after cleaning.
 
     Parameters
@@ -137,6 +137,8 @@ def describe_qc_fc(summaries, r, distance, n_units, unit):
         Over how many the correlation runs.
     unit : str
         What these are: "subject" or "run".
+    chance : float
+        Median absolute QC-FC of edges that have nothing to do with motion.
 
     Returns
     -------
@@ -152,7 +154,8 @@ def describe_qc_fc(summaries, r, distance, n_units, unit):
     text = (
         f"Correlation of each edge with mean framewise displacement across {_count(n_units, unit)} (Ciric 2017), before and after"
         " cleaning. An edge is the correlation of two voxels out of at most 100 spread evenly over the mask, the same ones in"
-        " every run. Small is good; by chance alone a twentieth of the edges has p < 0.05."
+        f" every run. Small is good: by chance alone the median |QC-FC| is {chance:.2g}, and a twentieth of the edges has"
+        " p < 0.05."
         + ("" if unit == "subject" else " Runs of one subject are not independent, so the p are too small.")
     )
     caption = (

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sparkneuro.analysis.qc_fc import connect_regions, correlate_cofluctuation, correlate_with_motion, summarise_qc_fc
+from sparkneuro.analysis.qc_fc import (
+    connect_regions,
+    correlate_cofluctuation,
+    correlate_with_motion,
+    expect_by_chance,
+    summarise_qc_fc,
+)
 from sparkneuro.data.bids import read_confounds
 from sparkneuro.errors import SettingsError
 from sparkneuro.preprocess.clean import clean_bold
@@ -55,6 +61,12 @@ def test_without_motion_a_twentieth_of_the_edges_is_significant():
     edges = np.tanh(rng.normal(0.2, 0.1, size=(N_SUBJECTS, 6000)))
     summary = summarise_qc_fc(*correlate_with_motion(edges, rng.exponential(size=N_SUBJECTS)))
     assert summary["significant"] == pytest.approx(0.05, abs=0.015) and summary["significant_fdr"] < 0.01
+
+
+def test_chance_is_what_independent_edges_have():
+    rng = np.random.default_rng(1)
+    r, _ = correlate_with_motion(np.tanh(rng.normal(size=(N_SUBJECTS, 20_000)) / 5), rng.normal(size=N_SUBJECTS))
+    assert np.median(np.abs(r)) == pytest.approx(expect_by_chance(N_SUBJECTS), rel=0.03)
 
 
 def test_dependence_on_distance_is_told():

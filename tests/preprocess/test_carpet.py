@@ -19,7 +19,8 @@ def test_a_carpet_has_at_most_300_rows_and_a_bounded_number_of_cells(n_voxels, n
 def test_rows_are_standardised_and_constant_ones_are_zero():
     rows = 35000 + 200 * np.random.default_rng(0).normal(size=(5, 90))
     rows[3] = 7
-    z = standardise_rows(rows)
+    z, sd = standardise_rows(rows)
+    np.testing.assert_allclose(sd, rows.std(axis=1), rtol=1e-4)
     kept = np.delete(np.arange(5), 3)
     expected = (rows - rows.mean(axis=1, keepdims=True)) / rows.std(axis=1, keepdims=True).clip(1e-30)
     np.testing.assert_allclose(z[kept], expected[kept], atol=1e-3)

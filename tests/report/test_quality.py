@@ -153,9 +153,9 @@ def test_motion_in_connectivity_is_told_before_and_after(monkeypatch):
     assert "distance of the two voxels (mm)" in words and "before cleaning" in words and "after cleaning" in words
     monkeypatch.setattr(quality_figures, "draw_qc_fc", lambda r, distance: b"<svg/>")
     for unit in ("subject", "run"):
-        heading, parts = quality.describe_qc_fc(summaries, r, rng.uniform(5, 99, 300), 14, unit)
+        heading, parts = quality.describe_qc_fc(summaries, r, rng.uniform(5, 99, 300), 14, unit, 0.19)
         text = "".join(parts)
-        assert "QC-FC" in heading and f"across 14 {unit}s" in text and ">0.125<" in text
+        assert "QC-FC" in heading and f"across 14 {unit}s" in text and ">0.125<" in text and "is 0.19, and" in text
         assert ("not independent" in text) is (unit == "run")
 
 
