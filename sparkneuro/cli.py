@@ -30,6 +30,7 @@ COMMANDS = {
     "ridge predict": ("pipelines.ridge_predict", "predict the BOLD of other runs with a fitted encoding model"),
     "ridge score": ("pipelines.ridge_score", "score predictions against a voxel table"),
     "ridge null": ("pipelines.ridge_null", "test predictions against circular shifts, with false discovery rate"),
+    "quality": ("pipelines.quality", "write pages on the quality of the runs of a voxel table, and name outliers"),
     "report": ("pipelines.report", "write one HTML page on data, training and model"),
     "demo": ("pipelines.demo", "run the main job on a sample, from BOLD to report"),
 }

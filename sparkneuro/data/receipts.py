@@ -18,7 +18,7 @@ def receipt_path(table_path, key, ending=".json"):
     key : str
         The run's key.
     ending : str
-        ``.json`` or ``_tsnr.nii.gz``.
+        ``.json``, ``_tsnr.nii.gz`` or ``_quality.npz``.
 
     Returns
     -------

@@ -5,7 +5,7 @@
       mask.nii.gz           which voxels; a voxel's number is its place in ``volume[mask]`` (of parcels: parcels.nii.gz and
                             parcels.tsv; of grayordinates: grayordinates.dscalar.nii)
       subject=01/block=00000/SESSION_TASK_RUN.parquet      columns session, task, run, voxel (int32), series (list<float32>)
-      _runs/                a receipt and a tSNR map for each run that is done
+      _runs/                a receipt, a tSNR map and measures of quality for each run that is done
 
 The mask is cut into blocks of `block_size` voxels; a run has one file a block. Any Parquet reader opens
 ``NAME.voxels/subject=*``.

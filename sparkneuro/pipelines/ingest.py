@@ -9,7 +9,7 @@ together (group), or of each subject (subject). With --labels a row is the mean 
 grayordinates.
 
 Each run is smoothed, detrended, high-pass filtered, cleaned of confounds (columns, or a strategy of nilearn's load_confounds)
-when asked for, and z-scored.
+when asked for, and z-scored. What is measured of its quality on the way, 'sparkneuro quality' shows.
 
 Running the command again does only what is missing: runs whose content and confounds have not changed are left as they are, new
 ones are added on the mask that the table has; those that another version of sparkneuro has made are made again. A table keeps

@@ -1,7 +1,8 @@
 """Write one self-contained HTML page on a voxel table and the autoencoder that was trained on it.
 
-Runs and their quality, the course of the training, series beside their reconstructions, the first layer's filters, a map of
-the reconstruction error, and that error beside PCA's. The rows are reconstructed on Spark; only a few numbers a row come back.
+Runs and their quality (sparkneuro quality shows them scan by scan), the course of the training, series beside their
+reconstructions, the first layer's filters, a map of the reconstruction error, and that error beside PCA's. The rows are
+reconstructed on Spark; only a few numbers a row come back.
 """
 
 import logging
@@ -17,6 +18,7 @@ from sparkneuro.data.row_space import locate_rows, place_rows
 from sparkneuro.data.voxel_table import VoxelTable
 from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.pipelines.evaluation import check_length, choose_rows, compare_methods, measure_pca
+from sparkneuro.pipelines.quality_section import check_pages, describe_quality
 from sparkneuro.pipelines.settings import argument, option
 from sparkneuro.train.model_folder import read_model_bytes, read_record
 
@@ -33,6 +35,7 @@ class Settings:
     model: str = option("dca.model", "folder of a trained model")
     features: str = option(None, "voxel table of hidden features, written by sparkneuro transform")
     output: str = option("report.html", "the page")
+    quality: str = option(None, "folder of pages that sparkneuro quality has written, to link to")
 
 
 def needs_spark(settings):
@@ -52,10 +55,14 @@ def needs_spark(settings):
     ------
     FormatError
         When a table or the model is not one.
+    SettingsError
+        When the pages on quality are not there.
     """
     for path in filter(None, (settings.table, settings.features)):
         VoxelTable.open(path)
     read_record(settings.model)
+    if settings.quality:
+        check_pages(settings.quality)
     return True
 
 
@@ -89,6 +96,8 @@ def run(settings, spark):
     features = VoxelTable.open(settings.features) if settings.features else None
     packed = read_model_bytes(settings.model)
     sections, numbers = build_sections(spark, table, record, packed, features)
+    quality = describe_quality(table, settings.output, settings.quality)
+    sections[1:1] = [quality] if quality else []
     numbers = {"format": 1, "table": settings.table, "model": settings.model, **numbers}
     subtitle = f"Voxel table {settings.table}, model {settings.model}"
     page = build_page("Deep convolutional autoencoder: report", subtitle, sections, numbers)

@@ -7,6 +7,87 @@ from html import escape
 from importlib.resources import files
 
 
+class Markup(str):
+    """Text that is HTML already, and is set as it is in a cell of a table."""
+
+
+def link(text, target):
+    """Set a link.
+
+    Parameters
+    ----------
+    text : str
+        Plain text.
+    target : str
+        Where it leads; relative to the page.
+
+    Returns
+    -------
+    html : Markup
+        The element.
+
+    Examples
+    --------
+    >>> link("sub-01 < all", "sub-01.html#run")
+    '<a href="sub-01.html#run">sub-01 &lt; all</a>'
+    """
+    return Markup(f'<a href="{escape(target)}">{escape(text)}</a>')
+
+
+def mark(text):
+    """Set text that stands out, in colour and weight; its words must say why.
+
+    Parameters
+    ----------
+    text : str
+        Plain text.
+
+    Returns
+    -------
+    html : Markup
+        The element.
+    """
+    return Markup(f'<strong class="outlier">{escape(text)}</strong>')
+
+
+def make_sortable(table):
+    """Let a click on a heading sort a table.
+
+    Parameters
+    ----------
+    table : str
+        From `table`.
+
+    Returns
+    -------
+    html : str
+        The table, and the few lines of script that do it; without script it stays in its order.
+    """
+    script = files("sparkneuro.report").joinpath("sorting.html").read_text(encoding="utf-8")
+    return table.replace("<table>", '<table class="sortable">', 1) + script
+
+
+def anchor(heading):
+    """Tell by which name links reach a section.
+
+    Parameters
+    ----------
+    heading : str
+        Plain text of its heading.
+
+    Returns
+    -------
+    name : str
+        What follows ``#``.
+
+    Examples
+    --------
+    >>> anchor("sub-01_task-rest: DVARS")
+    'sub-01-task-rest-dvars'
+    """
+    return "-".join("".join(c if c.isalnum() else " " for c in heading.lower()).split())
+
+
 def build_page(title, subtitle, sections, numbers):
     """Put sections together into a page.
 
@@ -25,9 +106,9 @@ def build_page(title, subtitle, sections, numbers):
         The HTML.
     """
     style = files("sparkneuro.report").joinpath("style.css").read_text(encoding="utf-8")
-    links = "".join(f'<li><a href="#{_anchor(heading)}">{escape(heading)}</a></li>' for heading, _ in sections)
+    links = "".join(f'<li><a href="#{anchor(heading)}">{escape(heading)}</a></li>' for heading, _ in sections)
     body = "".join(
-        f'<section id="{_anchor(heading)}"><h2>{escape(heading)}</h2>{"".join(parts)}</section>' for heading, parts in sections
+        f'<section id="{anchor(heading)}"><h2>{escape(heading)}</h2>{"".join(parts)}</section>' for heading, parts in sections
     )
     # "</" would end the script; "<\/" is the same string to a JSON reader.
     data = json.dumps(_plain(numbers), allow_nan=False).replace("</", "<\\/")
@@ -98,7 +179,8 @@ def table(columns, rows):
     html : str
         The element, which scrolls sideways when the page is narrow.
     """
-    cells = [[row[place] for row in rows if row[place] is not None] for place in range(len(columns))]
+    # A cell that is HTML already stands where the other cells of its column do.
+    cells = [[row[place] for row in rows if not isinstance(row[place], Markup | None)] for place in range(len(columns))]
     numeric = [bool(column) and all(map(_is_number, column)) for column in cells]
     sides = [' class="number"' if right else "" for right in numeric]
     head = "".join(f"<th{side}>{escape(column)}</th>" for side, column in zip(sides, columns, strict=True))
@@ -125,6 +207,8 @@ def format_value(value):
     >>> format_value(48751), format_value(0.123456), format_value(None), format_value(12345.6)
     ('48,751', '0.123', '–', '12,346')
     """
+    if isinstance(value, Markup):
+        return value
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, float):
@@ -136,10 +220,6 @@ def format_value(value):
 
 def _is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _anchor(heading):
-    return "-".join("".join(c if c.isalnum() else " " for c in heading.lower()).split())
 
 
 def _plain(value):

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from sparkneuro.report.html import build_page, format_value, paragraph, picture, table
+from sparkneuro.report.html import build_page, format_value, link, make_sortable, mark, paragraph, picture, table
 
 PNG, SVG = b"\x89PNG and more", b"<?xml version='1.0'?><svg/>"
 
@@ -83,3 +83,14 @@ def test_columns_of_numbers_stand_to_the_right():
 )
 def test_values_are_written_for_people(value, text):
     assert format_value(value) == text
+
+
+def test_links_and_marks_stand_in_cells_as_they_are_and_numbers_beside_them_stay_right():
+    html = table(("run", "FD"), [(link("a & b", "x.html#y"), mark("0.9 high")), ("c <", 0.1)])
+    assert '<a href="x.html#y">a &amp; b</a>' in html and "<td>c &lt;</td>" in html
+    assert '<td class="number"><strong class="outlier">0.9 high</strong></td>' in html
+
+
+def test_a_table_that_can_be_sorted_brings_its_script():
+    html = make_sortable(table(("n",), [(3,), (1,)]))
+    assert '<table class="sortable">' in html and html.endswith("</script>\n") and "http" not in html

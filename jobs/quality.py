@@ -1,0 +1,7 @@
+"""Entry of ``sparkneuro quality`` for spark-submit."""
+
+import sys
+
+from sparkneuro.cli import main
+
+raise SystemExit(main(["quality", *sys.argv[1:]]))
