@@ -170,8 +170,12 @@ class PartFile:
 
     def _write_state(self):
         temporary = self._state.with_name(f"{self._state.name}.new")
-        temporary.write_text(json.dumps(self.content.to_dict()))
-        os.replace(temporary, self._state)
+        try:
+            temporary.write_text(json.dumps(self.content.to_dict()))
+            os.replace(temporary, self._state)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def _read_state(self):
         try:
