@@ -31,7 +31,7 @@ class FaultyServer:
         self.requests, self.n_sent, self.n_connections = [], Counter(), 0
         self.etags, self.lists, self.head = True, True, True
         self.lock, self.closing = threading.Lock(), threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"owner": self}))
+        self._server = _Server(("127.0.0.1", 0), type("Bound", (_Handler,), {"owner": self}))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
@@ -50,6 +50,11 @@ class FaultyServer:
     def entry(self, path, **known):
         """The file as a listing would give it."""
         return {"path": path, "url": f"{self.url}/{quote(path)}", **known}
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        pass  # a client that has hung up
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -63,7 +63,7 @@ def download(entry, target, connect, patience=None, throttle=None, on_bytes=None
 
 def _download(part, entry, connect, timeout, tries, stop):
     try:
-        part.restore(address_of(entry["url"]))
+        part.restore(entry)
     except FormatError:
         part.drop()
     longest, n_damaged = part.size, 0

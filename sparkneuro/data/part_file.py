@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from sparkneuro.data.content_check import ContentCheck
@@ -63,13 +64,13 @@ class PartFile:
             self.path.unlink(missing_ok=True)
         os.close(self._file)
 
-    def restore(self, url):
+    def restore(self, entry):
         """Take up what an earlier run has left, reading it once for the checksums.
 
         Parameters
         ----------
-        url : str
-            Where the file comes from; what came from elsewhere is dropped.
+        entry : dict
+            The file as it is listed now; what came from elsewhere, or of another version, is dropped.
 
         Raises
         ------
@@ -78,8 +79,9 @@ class PartFile:
         """
         size = os.fstat(self._file).st_size
         content = self._read_state() if size else None
-        if content is None or content.url != url or (content.size is not None and size > content.size):
+        if content is None or not content.may_be(entry) or (content.size is not None and size > content.size):
             return self.drop()
+        content = replace(content, checksum=entry.get("checksum") or content.checksum)
         self.content, self._check = content, ContentCheck(self.name, content.checksum)
         with open(self._file, "rb", buffering=0, closefd=False) as file:
             while piece := file.read(_PIECE):
@@ -170,8 +172,12 @@ class PartFile:
 
     def _write_state(self):
         temporary = self._state.with_name(f"{self._state.name}.new")
-        temporary.write_text(json.dumps(self.content.to_dict()))
-        os.replace(temporary, self._state)
+        try:
+            temporary.write_text(json.dumps(self.content.to_dict()))
+            os.replace(temporary, self._state)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def _read_state(self):
         try:

@@ -44,6 +44,27 @@ class RemoteContent:
         """
         return asdict(self)
 
+    def may_be(self, entry):
+        """Tell whether this is what a listing shows, as far as both tell.
+
+        Parameters
+        ----------
+        entry : dict
+            A file as it is listed.
+
+        Returns
+        -------
+        same : bool
+            Whether address, size, version and checksum do not differ.
+        """
+        theirs = [entry.get(name) for name in ("size", "etag", "modified")]
+        pairs = list(zip((self.size, self.etag, self.modified), theirs, strict=True))
+        mine, listed = self.checksum or "", entry.get("checksum") or ""
+        if mine.partition(":")[0] == listed.partition(":")[0]:
+            pairs.append((mine or None, listed or None))
+        same = all(ours is None or other is None or ours == other for ours, other in pairs)
+        return same and self.url == address_of(entry["url"])
+
     def range_headers(self, offset):
         """Headers of a request for the rest of this very content.
 

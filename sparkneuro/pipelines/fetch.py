@@ -14,10 +14,12 @@ from dataclasses import dataclass
 
 from sparkneuro.data.fetch_record import LOCK, FetchRecord
 from sparkneuro.data.folder_lock import lock_folder
+from sparkneuro.data.part_file import DiskFull
 from sparkneuro.data.patience import Patience
 from sparkneuro.errors import SettingsError, StorageError
-from sparkneuro.pipelines.fetch_plan import check_space, list_wanted, make_plan
+from sparkneuro.pipelines.fetch_plan import list_wanted, make_plan
 from sparkneuro.pipelines.fetch_source import resolve_source
+from sparkneuro.pipelines.fetch_space import check_space, format_size
 from sparkneuro.pipelines.fetch_transfer import transfer
 from sparkneuro.pipelines.settings import argument, option
 from sparkneuro.validation import check_number
@@ -107,7 +109,7 @@ def _describe(plan):
     lines = [f"{entry['size'] if entry.get('size') is not None else '?':>14}  {entry['path']}" for entry in plan.missing]
     unknown = sum(entry.get("size") is None for entry in plan.missing)
     more = f" and {unknown} of unknown size" if unknown else ""
-    total = f"{_files(len(plan.missing))} with {_size(plan.n_bytes)}{more} would be transferred"
+    total = f"{_files(len(plan.missing))} with {format_size(plan.n_bytes)}{more} would be transferred"
     refused = [f"{path!r}: this name would be refused." for path in plan.refused]
     return "\n".join([*lines, *refused, f"{plan.folder}: {total}; {_files(len(plan.there))} there already.{_gone(plan)}"])
 
@@ -117,12 +119,12 @@ def _tell(plan, done, seconds):
     there = len(plan.there) + done.n_adopted
     n_left = len(plan.missing) - done.n_fetched - done.n_adopted
     n_failed = len(done.failures) + len(plan.refused)
-    pace = f" ({_size(done.n_bytes)} in {seconds:.1f} s, {_size(done.n_bytes / max(seconds, 1e-9))}/s)" if done.n_fetched else ""
+    rate = format_size(done.n_bytes / max(seconds, 1e-9))
+    pace = f" ({format_size(done.n_bytes)} in {seconds:.1f} s, {rate}/s)" if done.n_fetched else ""
     counts = f"{_files(done.n_fetched)} fetched{pace}, {there} there already, {n_failed} failed"
     if not n_left and not plan.refused:
         return f"{plan.folder}: {counts}; all {there + done.n_fetched} are there.{_gone(plan)}"
-    # What ended the whole fetch is said first.
-    failures = sorted(done.failures, key=lambda error: error is not done.given_up)
+    failures = [done.given_up] if isinstance(done.given_up, DiskFull) else done.failures
     reasons = [str(error).rstrip(".") for error in failures]
     reasons += [f"{path!r}: this name leads out of the folder and is refused" for path in plan.refused]
     shown = "; ".join(reasons[:N_SHOWN]) + ("; ..." if len(reasons) > N_SHOWN else "")
@@ -141,11 +143,3 @@ def _gone(plan):
 
 def _files(n_files):
     return f"{n_files} file{'' if n_files == 1 else 's'}"
-
-
-def _size(n_bytes):
-    for unit in ("B", "kB", "MB", "GB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.4g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.4g} TB"

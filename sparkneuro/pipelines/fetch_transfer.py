@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from tqdm import tqdm
@@ -14,7 +15,7 @@ from sparkneuro.data.patience import Exhausted, Patience, Stopped, Throttle
 from sparkneuro.data.remote_content import address_of
 from sparkneuro.data.threads import run_in_threads
 from sparkneuro.errors import SparkneuroError
-from sparkneuro.pipelines.fetch_plan import adopt_file
+from sparkneuro.pipelines.fetch_folder import adopt_file
 from sparkneuro.pipelines.fetch_source import fetch_file
 
 _PIECE = 1 << 22
@@ -70,8 +71,9 @@ def transfer(plan, record, n_threads, patience=None, progress=None):
     """
     done, stop = Transfers(), threading.Event()
     local = store.locate(plan.folder)[0].type_name == "local"
-    with _Bar(plan, progress) as bar, tempfile.TemporaryDirectory(prefix="sparkneuro-fetch-") as staging:
-        worker = _Worker(plan.folder, record, None if local else staging, patience or Patience(), bar, stop)
+    made = nullcontext() if local else tempfile.TemporaryDirectory(prefix="sparkneuro-fetch-")
+    with _Bar(plan, progress) as bar, made as staging:
+        worker = _Worker(plan.folder, record, staging, patience or Patience(), bar, stop)
         n_silent = 0
         with run_in_threads(worker.fetch, plan.missing, n_threads, stop) as outcomes:
             for entry, outcome in outcomes:

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import gzip
 import hashlib
+import json
 import os
 import random
 import threading
@@ -121,6 +122,31 @@ def test_a_part_whose_state_is_lost_or_of_another_source_is_not_used(server, fet
     part.write_bytes(make_gzip(seed=2)[:500_000])
     part.with_name(f"{part.name}.json").write_text('{"url": "http://elsewhere/", "size": 1400000, "etag": "a"}')
     assert fetch()[0] == content and server.asked(NAME) == [None, None]
+
+
+def test_a_part_of_an_older_version_is_dropped_even_when_it_is_complete(server, fetch, tmp_path):
+    old, server.files[NAME] = make_gzip(), make_gzip(seed=1)
+    target = tmp_path / "out" / NAME
+    part = target.with_name(f".{target.name}.part")
+    part.parent.mkdir(parents=True)
+    state = {"url": server.entry(NAME)["url"], "size": len(old), "etag": "old", "modified": None, "checksum": None}
+    for known in ({"etag": "new"}, {"size": len(old) + 1}):
+        part.write_bytes(old)
+        part.with_name(f"{part.name}.json").write_text(json.dumps(state))
+        server.faults[NAME] = [{"status": 404}]
+        with pytest.raises(StorageError, match="no such file"):
+            fetch(**known)
+        assert server.asked(NAME)[-1] is None and left_behind(tmp_path) == []
+
+
+def test_a_checksum_that_is_learnt_later_holds_for_what_came_before(server, fetch, tmp_path):
+    server.files["a.bin"] = content = random.Random(5).randbytes(1_300_000)
+    server.faults["a.bin"] = [{"send": 900_000, "drop": True}] + [{"status": 500}] * 4
+    with pytest.raises(StorageError):
+        fetch("a.bin")
+    part = next((tmp_path / "out").rglob("*.part"))
+    part.write_bytes(bytes(1000) + content[1000:900_000])
+    assert fetch("a.bin", checksum=f"sha256:{hashlib.sha256(content).hexdigest()}")[0] == content
 
 
 def test_a_content_length_that_is_too_small_is_caught_by_the_gzip_checksum(server, fetch):

@@ -1,5 +1,6 @@
 """The command as a whole, against a web server on loopback that fails when it is told to."""
 
+import errno
 import gzip
 import hashlib
 import json
@@ -13,9 +14,10 @@ import threading
 import pytest
 
 from sparkneuro.cli import main
+from sparkneuro.data import part_file
 from sparkneuro.data.patience import Patience
 from sparkneuro.errors import FormatError, SettingsError, StorageError
-from sparkneuro.pipelines import fetch, fetch_plan
+from sparkneuro.pipelines import fetch, fetch_space
 from sparkneuro.pipelines.fetch import Settings
 from sparkneuro.pipelines.fetch_source import check_path, fetch_file, list_source, resolve_source
 
@@ -191,8 +193,8 @@ def test_an_unsafe_name_of_a_list_fails_alone(server, files, run, tmp_path):
 
 
 def test_too_little_space_is_said_before_anything_is_transferred(server, files, run, monkeypatch):
-    monkeypatch.setattr(fetch_plan.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
-    with pytest.raises(StorageError, match="GB are missing, and 0.00 GB are free; free some space"):
+    monkeypatch.setattr(fetch_space.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 7}))
+    with pytest.raises(StorageError, match="kB are missing, and 7 B are free; free some space"):
         run()
     assert not server.asked()
 
@@ -300,3 +302,25 @@ def test_many_small_files_share_connections_and_a_second_run_asks_for_none(serve
     process = start(server, tmp_path / "out")
     said, _ = process.communicate(timeout=60)
     assert "1500 there already" in said and not server.asked()
+
+
+def test_a_disk_that_fills_up_is_one_sentence_and_nothing_that_came_is_lost(server, files, run, tmp_path, monkeypatch):
+    server.head = False  # sizes are not known beforehand
+    room = [100_000]
+
+    def write(file, view):
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        n_bytes = min(len(view), room[0])
+        room[0] -= n_bytes
+        return os.write(file, view[:n_bytes])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(part_file, "os", type("Full", (), {**vars(os), "write": staticmethod(write)}))
+        with pytest.raises(StorageError, match="failed, . not tried: [^;]*: the disk is full; free some space") as caught:
+            run(f"{server.url}/ds/", parallel=1)
+    assert str(caught.value).count("the disk is full") == 1
+    whole = {path: body for path, body in held_by(tmp_path / "out").items() if not path.endswith((".part", ".part.json"))}
+    assert whole and whole.items() <= files.items()
+    run(f"{server.url}/ds/")
+    assert held_by(tmp_path / "out") == files
