@@ -11,10 +11,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from pyarrow import fs
-
 from sparkneuro.data import store
 from sparkneuro.data.checksum_lines import format_lines, parse_lines
+from sparkneuro.data.listing import is_hidden, list_infos
 from sparkneuro.errors import FormatError, StorageError
 
 CHECKSUMS = "checksums.sha256"
@@ -138,14 +137,7 @@ def list_sizes(path):
     """
     if not store.is_folder(path):
         return {posixpath.basename(path): store.stat(path)[0]}
-    filesystem, inner = store.locate(path)
-    try:
-        infos = filesystem.get_file_info(fs.FileSelector(inner, recursive=True))
-    except OSError as error:
-        raise StorageError(f"{path}: could not be listed: {str(error).splitlines()[0]}.") from error
-    start = len(inner.rstrip("/")) + 1
-    sizes = {info.path[start:]: info.size for info in infos if info.type == fs.FileType.File}
-    return {name: sizes[name] for name in sorted(sizes) if _is_covered(name)}
+    return {name: size for name, (size, _) in list_infos(path).items() if _is_covered(name)}
 
 
 def write_checksums(path, known=None, report=None, n_threads=None):
@@ -276,8 +268,7 @@ def _hash_files(path, names, report, n_threads):
 
 
 def _is_covered(name):
-    parts = name.split("/")
-    return name != CHECKSUMS and not any(part.startswith(".") or part in _IGNORED for part in parts)
+    return name != CHECKSUMS and not is_hidden(name) and not any(part in _IGNORED for part in name.split("/"))
 
 
 def _count(n_files):
