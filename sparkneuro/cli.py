@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": ("doctor", "show what this machine has, and how to get what it lacks"),
     "sample": ("pipelines.sample", "make or fetch a data set to try things on"),
     "ingest": ("pipelines.ingest", "turn BOLD runs (NIfTI) into a voxel table"),
+    "volumes": ("pipelines.volumes", "turn 3-D and 4-D images into a store of equal, standardised volumes"),
     "export": ("pipelines.export_table", "write a voxel table as HDF5 files, for sites without Spark"),
     "import": ("pipelines.import_table", "read exported HDF5 files back into a voxel table"),
     "verify": ("pipelines.verify", "prove by checksums that a folder is whole, e.g. after a copy"),

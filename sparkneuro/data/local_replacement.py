@@ -45,7 +45,7 @@ def open_local_replacement(path, n_bytes):
     local = folder / f"{store.TEMPORARY}{Path(inner).name}.{uuid.uuid4().hex[:8]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _check_room(folder, n_bytes, "" if is_local else f" before {path} is uploaded")
+        check_room(folder, n_bytes, "" if is_local else f" before {path} is uploaded")
         yield str(local)
         if is_local:
             os.replace(local, inner)
@@ -59,7 +59,23 @@ def open_local_replacement(path, n_bytes):
         local.unlink(missing_ok=True)
 
 
-def _check_room(folder, n_bytes, what):
+def check_room(folder, n_bytes, what=""):
+    """Check that a local folder's disk has room.
+
+    Parameters
+    ----------
+    folder : str or pathlib.Path
+        Folder that is there.
+    n_bytes : int
+        What will be written.
+    what : str
+        When and why, for the message; where it is not empty the folder is one for temporary files.
+
+    Raises
+    ------
+    StorageError
+        When it has not.
+    """
     free = shutil.disk_usage(folder).free
     if free < n_bytes + _SPARE:
         need = f"{(n_bytes + _SPARE) / 1e6:,.0f} MB are needed here{what} and {free / 1e6:,.0f} MB are free"

@@ -74,8 +74,8 @@ def run(settings, spark):
     manifest = store.join(plan.output, MANIFEST)
     if not plan.missing and store.exists(checksums_path(plan.output)) and (plan.is_single or store.exists(manifest)):
         return f"{plan.output}: nothing is missing; {_count(plan.files)} there already."
+    _delete_unfinished(plan)
     if not plan.is_single:
-        store.delete_unfinished(plan.output)
         store.delete(manifest)  # from here on the folder is no export, until its manifest is written again
     store.delete(checksums_path(plan.output))
     if plan.missing:
@@ -84,12 +84,19 @@ def run(settings, spark):
     write_checksums(plan.output, known=known)
     n_bytes, seconds = sum(store.stat(file.path)[0] for file in plan.missing), time.monotonic() - started
     pace = f"{_count(plan.missing)} written in {seconds:.1f} s ({n_bytes / 1e6:.1f} MB, {n_bytes / 1e6 / seconds:.1f} MB/s)"
-    holds = f"the export has {len(plan.table.runs)} runs in {_count(plan.files)}"
+    holds = f"the export has {_count(plan.table.runs, 'run')} in {_count(plan.files)}"
     return f"{plan.output}: {pace if plan.missing else 'every file was there already'}; {holds}."
 
 
-def _count(files):
-    return f"{len(files)} file{'' if len(files) == 1 else 's'}"
+def _delete_unfinished(plan):
+    folder = posixpath.dirname(plan.output) if plan.is_single else plan.output
+    for name in store.list_files(folder):
+        if name.startswith(tuple(f"{store.TEMPORARY}{file.name}." for file in plan.files)):
+            store.delete(store.join(folder, name))
+
+
+def _count(things, noun="file"):
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def _export_missing(plan, spark):

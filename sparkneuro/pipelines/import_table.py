@@ -76,7 +76,8 @@ def run(settings, spark):
     table, seconds = VoxelTable.open(plan.output), time.monotonic() - started
     n_bytes = sum(file.n_bytes for file in plan.files)
     pace = f"{n_bytes / 1e6:.1f} MB, {n_bytes / 1e6 / seconds:.1f} MB/s"
-    return f"{plan.output}: {len(table.runs)} runs on {table.n_voxels} voxels imported in {seconds:.1f} s ({pace})."
+    runs = f"{len(table.runs)} run{'' if len(table.runs) == 1 else 's'}"
+    return f"{plan.output}: {runs} on {table.n_voxels} voxels imported in {seconds:.1f} s ({pace})."
 
 
 def _import_files(plan, spark):
