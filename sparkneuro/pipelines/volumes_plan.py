@@ -139,7 +139,7 @@ def _find_images(sources, patterns):
 def _is_wanted(name, patterns):
     *folders, last = name.split("/")
     skipped = any(part.startswith(".") for part in (*folders, last)) or any(part in bids.SKIPPED_FOLDERS for part in folders)
-    fits = any(fnmatch.fnmatch(last, pattern) for pattern in patterns or _IMAGES)
+    fits = all(any(fnmatch.fnmatch(last, pattern) for pattern in some) for some in (_IMAGES, patterns or ("*",)))
     return fits and not skipped
 
 
