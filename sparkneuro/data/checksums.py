@@ -250,19 +250,23 @@ def compare_checksums(path, report=None, n_threads=None):
 
 
 def _hash_files(path, names, report, n_threads):
-    lock, folder = threading.Lock(), store.is_folder(path)
+    lock, stopped, folder = threading.Lock(), threading.Event(), store.is_folder(path)
 
     def count(n_bytes):
-        with lock:
-            report(n_bytes)
+        if stopped.is_set():  # else Ctrl-C would wait for the end of the largest file
+            raise StorageError(f"{path}: reading was stopped.")
+        if report:
+            with lock:
+                report(n_bytes)
 
     n_threads = n_threads or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     with ThreadPoolExecutor(n_threads) as pool:  # hashing and reading let go of the interpreter's lock
         places = [store.join(path, name) if folder else path for name in names]
-        futures = [pool.submit(hash_file, place, count if report else None) for place in places]
+        futures = [pool.submit(hash_file, place, count) for place in places]
         try:
             return {name: future.result() for name, future in zip(names, futures, strict=True)}
         except BaseException:
+            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
