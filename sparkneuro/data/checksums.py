@@ -1,7 +1,7 @@
 """Checksums of a folder's files, by which a copy of it is proved whole: ``checksums.sha256``, as `sha256sum -c` reads it.
 
-Hidden files and folders (of a dot) are no part of a folder; nor is this file itself. A single file has its checksum beside it,
-in NAME.sha256.
+Hidden files and folders (of a dot), and those of unfinished work, are no part of a folder; nor is this file itself. A single
+file has its checksum beside it, in NAME.sha256.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from sparkneuro.errors import FormatError, StorageError
 
 CHECKSUMS = "checksums.sha256"
 _PIECE = 1 << 22
-_IGNORED = ("_temporary", "__pycache__")  # what Spark's writers and Python leave
+_IGNORED = ("_work", "_temporary", "__pycache__")  # what a fit goes on from, and what Spark's writers and Python leave
 _SHOWN = 10
 
 

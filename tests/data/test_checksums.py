@@ -19,7 +19,8 @@ CONTENT = {"a.json": b"{}", "b/one two.bin": bytes(range(256)) * 40, "b/c/d": b"
 def folder(tmp_path):
     """A folder of files with odd names, and hidden ones."""
     folder = tmp_path / "f"
-    for name, content in {**CONTENT, ".hidden": b"h", ".parts/x": b"p", f"b/{store.TEMPORARY}x": b"half"}.items():
+    ignored = {".hidden": b"h", ".parts/x": b"p", "_work/lock": b"", f"b/{store.TEMPORARY}x": b"half"}
+    for name, content in {**CONTENT, **ignored}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     return folder
