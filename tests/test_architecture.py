@@ -35,7 +35,7 @@ MAY_IMPORT = {
 # Third-party library -> where its door is, as path prefixes below sparkneuro/.
 DOORS = {
     "nibabel": ("data/nifti.py", "data/cifti.py"),
-    "h5py": ("data/hdf5.py",),
+    "h5py": ("data/hdf5.py", "data/hdf5_table.py"),
     "mne": ("data/eeg.py", "preprocess/"),
     "matplotlib": ("report/",),
     "boto3": ("cloud/", "data/store.py"),

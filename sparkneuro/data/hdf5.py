@@ -41,7 +41,7 @@ def list_datasets(path):
     """
     h5py = require("h5py", "keras")
     names = []
-    with _open_hdf5(path) as file:
+    with open_hdf5(path) as file:
         file.visit(names.append)
         datasets = {name: file[name] for name in sorted(names) if isinstance(file[name], h5py.Dataset)}
         for name, dataset in datasets.items():
@@ -104,7 +104,7 @@ def read_rows(path, dataset, start, stop):
     StorageError, FormatError, MissingExtraError
         As `list_datasets`; FormatError also when there is no such dataset.
     """
-    with _open_hdf5(path) as file:
+    with open_hdf5(path) as file:
         if dataset not in file:
             raise FormatError(f"{path}: there is no dataset {dataset}; was the file replaced?")
         return file[dataset][start:stop]
@@ -171,7 +171,24 @@ def open_file(path):
 
 
 @contextmanager
-def _open_hdf5(path):
+def open_hdf5(path):
+    """Open an HDF5 file to read it.
+
+    Parameters
+    ----------
+    path : str
+        Path or URI of the file.
+
+    Yields
+    ------
+    file : h5py.File
+        The file.
+
+    Raises
+    ------
+    StorageError, FormatError, MissingExtraError
+        As `list_datasets`; FormatError also in place of what h5py finds damaged in the body.
+    """
     h5py = require("h5py", "keras")
     filesystem, inner = store.locate(path)
     with open_file(path) as file:

@@ -175,17 +175,19 @@ def _find_sources(settings, wanted):
     return sources, None
 
 
-def raise_first(failures):
+def raise_first(failures, noun="run"):
     """Raise the first of several errors, saying how many more there are.
 
     Parameters
     ----------
     failures : list of SparkneuroError
-        Errors of runs; may be empty.
+        Errors of tasks; may be empty.
+    noun : str
+        What a task works on.
     """
     if failures:
         more = len(failures) - 1
-        raise failures[0].__class__(f"{failures[0]}" + (f" ({more} more run{'s' * (more > 1)} failed.)" if more else ""))
+        raise failures[0].__class__(f"{failures[0]}" + (f" ({more} more {noun}{'s' * (more > 1)} failed.)" if more else ""))
 
 
 def _check_settings(settings):
