@@ -130,7 +130,7 @@ def read_attributes(path, dataset):
     StorageError, FormatError, MissingExtraError
         As `list_datasets`; FormatError also when there is no such dataset.
     """
-    with _open_hdf5(path) as file:
+    with open_hdf5(path) as file:
         if dataset not in file:
             raise FormatError(f"{path}: there is no dataset {dataset}; was the file replaced?")
         return dict(file[dataset].attrs)
