@@ -18,7 +18,7 @@ import numpy as np
 from sparkneuro.data import store
 from sparkneuro.data.hdf5 import open_hdf5
 from sparkneuro.data.nifti import read_volume
-from sparkneuro.data.voxel_table import MASK
+from sparkneuro.data.row_space import MASK
 from sparkneuro.errors import FormatError, SparkneuroError, require
 
 FORMAT = 1

@@ -46,7 +46,7 @@ def make_table(path):
     store.write_bytes(f"{path}/checksums.sha256", b"of the table as it was\n")
     VoxelTable(path, "native", AFFINE.tolist(), SHAPE, tuple(runs), BLOCK, n_voxels, ("z-score",), "z-score", {"a": 1}).save()
     content = json.loads(store.read_bytes(f"{path}/{METADATA}"))
-    store.write_bytes(f"{path}/{METADATA}", json.dumps({**content, "rows": "vöxels"}, indent=1).encode())  # a later field
+    store.write_bytes(f"{path}/{METADATA}", json.dumps({**content, "later": "fïeld"}, indent=1).encode())  # a later field
     return path
 
 
