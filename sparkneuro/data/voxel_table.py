@@ -49,6 +49,8 @@ class Run:
         Voxels of the mask that have no row because they never change, or hold NaN or infinity.
     tsnr_median : float or None
         Median temporal signal-to-noise ratio of the rows, before cleaning.
+    n_uncovered : int
+        In a cohort: voxels of the mask that have no row because the run's own data set has none there.
     """
 
     subject: str
@@ -63,6 +65,7 @@ class Run:
     n_constant: int = 0
     n_non_finite: int = 0
     tsnr_median: float | None = None
+    n_uncovered: int = 0
 
     @property
     def key(self):

@@ -14,7 +14,7 @@ import numpy as np
 from sparkneuro.data import store
 from sparkneuro.errors import FormatError, SettingsError, require
 
-COPIES = 9
+COPIES = 7
 """Arrays of the size of the training values, in float64, that a fit holds at once."""
 
 

@@ -63,6 +63,27 @@ def count_resampled(n_scans, t_r, new_t_r):
     return int((n_scans - 1) * t_r / new_t_r * (1 + 1e-12) + 1e-9) + 1
 
 
+def check_resampling(n_scans, t_r, new_t_r):
+    """Check that a run can be resampled.
+
+    Parameters
+    ----------
+    n_scans : int
+        Scans of the run.
+    t_r, new_t_r : float
+        Repetition times before and after (s).
+
+    Raises
+    ------
+    SettingsError
+        When a TR is not positive, or a run is shorter than two new scans.
+    """
+    check_number("t_r", t_r, minimum=0, exclusive=True)
+    check_number("t_r", new_t_r, minimum=0, exclusive=True)
+    if count_resampled(n_scans, t_r, new_t_r) < 2:
+        raise SettingsError(f"t_r must be shorter than a run: {n_scans} scans of {t_r:g} s hold no two of {new_t_r:g} s.")
+
+
 class TimeResampler:
     """Resample runs of one length from one repetition time to another.
 
@@ -70,7 +91,7 @@ class TimeResampler:
     ``y[j] = sum_i h(j * new_t_r - i * t_r) * x[i]``, where h is a sinc that passes what both TRs can hold, in a Kaiser window,
     and every sum of weights is 1. That is what a polyphase filter computes for a rational ratio, at the exact times for any.
     Before its first scan and behind its last one a run goes on as its mirror image, which neither rings, as zeros would, nor
-    lets fast changes through at the ends, as a point reflection would.
+    lets fast changes through at the ends, as a point reflection would; the kink of a mirrored run still shows in the last scans.
 
     Parameters
     ----------
@@ -83,6 +104,8 @@ class TimeResampler:
     ----------
     n_resampled : int
         Scans afterwards.
+    is_identity : bool
+        Whether the TRs are the same, so that nothing is done.
 
     Raises
     ------
@@ -100,13 +123,10 @@ class TimeResampler:
     """
 
     def __init__(self, n_scans, t_r, new_t_r):
-        check_number("t_r", t_r, minimum=0, exclusive=True)
-        check_number("t_r", new_t_r, minimum=0, exclusive=True)
+        check_resampling(n_scans, t_r, new_t_r)
         self.n_scans, self.n_resampled = n_scans, count_resampled(n_scans, t_r, new_t_r)
-        self._same = same_t_r(t_r, new_t_r)
-        if self.n_resampled < 2:
-            raise SettingsError(f"t_r must be shorter than a run: {n_scans} scans of {t_r:g} s hold no two of {new_t_r:g} s.")
-        starts = () if self._same else range(0, self.n_resampled, _BLOCK)
+        self.is_identity = same_t_r(t_r, new_t_r)
+        starts = () if self.is_identity else range(0, self.n_resampled, _BLOCK)
         self._pieces = [self._weigh(start, t_r, new_t_r) for start in starts]
 
     def resample(self, series):
@@ -124,7 +144,7 @@ class TimeResampler:
         """
         if series.shape[1] != self.n_scans:
             raise SettingsError(f"series must have shape (n_voxels, {self.n_scans}); got {series.shape}.")
-        if self._same:
+        if self.is_identity:
             return series
         resampled = np.empty((len(series), self.n_resampled), series.dtype)
         for start, first, weights in self._pieces:
