@@ -1,7 +1,7 @@
 """Make one cohort of many data sets: voxel tables and BIDS folders become one voxel table, one Spark task a run.
 
-A BIDS folder is ingested first (see sparkneuro ingest, for its settings, too). All data sets must be in one BIDS space. They are
-brought to one grid: that of the first one, of an image, or of cubic voxels around all masks. At the edge of a mask only voxels
+A BIDS folder is ingested first, with settings that are explained there. All data sets must be in one BIDS space. They are brought
+to one grid: that of the first one, of an image, or of cubic voxels around all masks. At the edge of a mask only voxels
 within it count, so that nothing fades there. The cohort's mask holds the voxels that enough runs cover, or is a file on the grid;
 a run has no row for a voxel that it does not cover. Runs of different repetition times are resampled to one with a filter against
 aliasing, or keep their own, as --t-r says. Z-scored series are z-scored again after interpolation. A run whose grid and
@@ -17,7 +17,7 @@ the settings that it was begun with; another setting is refused.
 import logging
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sparkneuro.data import store
 from sparkneuro.data.receipts import list_receipts, receipt_path, write_recipe
@@ -47,7 +47,7 @@ class Settings:
     harmonise: str = option(None, "remove differences in amplitude between data sets", choices=("combat",))
     covariates: tuple = option((), "columns of participants.tsv whose effect harmonisation keeps, e.g. age sex", many=True)
     training_subjects: tuple = option(
-        (), "subjects that harmonisation is fitted to (ds01sub01, or NAME:01), or a file with one a line; all when absent", many=True
+        (), "subjects that harmonisation is fitted to (ds01sub01, or NAME:01), or files of one a line; all by default", many=True
     )
     keep_datasets: bool = option(False, "keep the voxel tables of BIDS folders, in _datasets of the output")
     dataset_mask: str = option("group", "mask of the ingest of BIDS folders")
@@ -108,8 +108,8 @@ def run(settings, spark):
     started = time.monotonic()
     with _nothing_half_done(plan.table):
         _invalidate(plan)
-        tables = _open_tables(plan, settings, spark)
-        if plan.missing:
+        tables = _open_tables(plan, settings, spark) if plan.missing else {}
+        if tables:
             _merge(plan, tables, settings, spark)
         table = finish(plan, settings.keep_datasets)
     seconds, n_done = time.monotonic() - started, len(plan.missing)
@@ -143,7 +143,7 @@ def _open_tables(plan, settings, spark):
     """Voxel tables of the data sets that have missing runs, by label; those of BIDS folders are made."""
     from sparkneuro.pipelines import ingest
 
-    needed = {source.dataset.label for source, _ in plan.missing.values()}
+    needed = {source.dataset.label for source in (plan.sources if plan.design else [one for one, _ in plan.missing.values()])}
     tables = {}
     for source in plan.sources:
         if source.dataset.label not in needed:
@@ -166,27 +166,31 @@ def _merge(plan, tables, settings, spark):
     plan.recipe["grid"] = find_grid(plan, tables)
     write_recipe(plan.table, plan.recipe)
     n_voxels = make_mask(plan, tables, settings.mask, spark)
-    jobs = {key: _make_job(plan, tables[source.dataset.label], source, run, n_voxels) for key, (source, run) in plan.missing.items()}
+    opened = [source for source in plan.sources if source.dataset.label in tables]
+    jobs = {key: job for source in opened for key, job in _make_jobs(plan, source, tables[source.dataset.label], n_voxels)}
     if plan.design is not None:
         from sparkneuro.pipelines.merge_harmonise import harmonise
 
         adjustments = harmonise(plan, jobs, n_voxels, spark)
-        jobs = {key: {**job, "adjustment": adjustments[plan.missing[key][1].subject]} for key, job in jobs.items()}
+        jobs = {key: {**job, "adjustment": adjustments[job["run"]["subject"]]} for key, job in jobs.items()}
     sizes = {key: run.n_bytes for key, (_, run) in plan.missing.items()}
     with show_progress("merge", sizes, lambda: list_receipts(plan.table)):
-        _, failures = run_jobs(spark, merge_run, list(jobs.values()))
+        _, failures = run_jobs(spark, merge_run, [jobs[key] for key in plan.missing])
     raise_first(failures)
 
 
-def _make_job(plan, table, source, run, n_voxels):
-    labels = {name: getattr(run, name) for name in ("subject", "session", "task", "run")}
-    merge = plan.recipe["merge"]
-    return {
-        "table": plan.table, "source": describe_table(table), "origin": table.find_run(run.origin).__dict__, "run": labels,
-        "dataset": source.dataset.label, "participant": run.participant, "steps": list(table.steps), "grid": plan.recipe["grid"],
-        "n_voxels": n_voxels, "block_size": merge["block_size"], "interpolation": merge["interpolation"], "t_r": plan.t_r,
-        "standardize": plan.recipe["units"] == "z-score", "adjustment": "", "stamp": plan.stamp(run),
+def _make_jobs(plan, source, table, n_voxels):
+    """Jobs of all runs of a data set, with their keys."""
+    merge, origins = plan.recipe["merge"], {run.key: run for run in table.runs}
+    common = {
+        "table": plan.table, "source": describe_table(table), "dataset": source.dataset.label, "steps": list(table.steps),
+        "grid": plan.recipe["grid"], "n_voxels": n_voxels, "block_size": merge["block_size"], "t_r": plan.t_r,
+        "interpolation": merge["interpolation"], "standardize": plan.recipe["units"] == "z-score", "adjustment": "",
     }
+    for run in source.runs:
+        labels = {name: getattr(run, name) for name in ("subject", "session", "task", "run")}
+        own = {"run": labels, "participant": run.participant, "origin": asdict(origins[run.origin]), "stamp": plan.stamp(run)}
+        yield run.key, {**common, **own}
 
 
 @contextmanager

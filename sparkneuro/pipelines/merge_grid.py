@@ -1,5 +1,7 @@
 """The grid and the mask of a cohort: where its voxels are, and which of them enough runs cover."""
 
+from dataclasses import asdict
+
 import numpy as np
 
 from sparkneuro.data import store
@@ -40,7 +42,7 @@ def find_grid(plan, tables):
 
         shape, affine = make_grid([(table.mask(), table.affine) for table in tables.values()], wish["voxel_size"])
         return {"shape": list(shape), "affine": affine.tolist()}
-    first = tables[plan.sources[0].dataset.label]
+    first = next(tables[entry["label"]] for entry in plan.recipe["datasets"] if entry["label"] in tables)
     return {"shape": list(first.shape), "affine": [list(row) for row in first.affine]}
 
 
@@ -111,7 +113,7 @@ def _vote(plan, tables, grid, spark):
 def _divide(plan, table, grid):
     """Jobs for a table, by the name of their file: runs with every voxel of its mask need no look at their files."""
     stamps = [run.stamp for source in plan.sources if source.table == table.path for run in source.runs]
-    partial = [run.__dict__ for run in table.runs if run.n_voxels < table.n_voxels]
+    partial = [asdict(run) for run in table.runs if run.n_voxels < table.n_voxels]
     n_whole = len(table.runs) - len(partial)
     for first in range(0, max(len(partial), 1), _RUNS_A_TASK):
         job = {

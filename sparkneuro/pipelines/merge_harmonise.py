@@ -1,4 +1,4 @@
-"""Harmonisation of a cohort: one value a subject and voxel, ComBat fitted to training subjects, and what it makes of each subject.
+"""Harmonisation of a cohort: one value a subject and voxel, ComBat fitted to training subjects, what it makes of each subject.
 
 What is harmonised is the amplitude of the series, as the log of their standard deviation, and their mean level where it was
 not removed. A subject's value is that of its runs together: the mean of their variances, and of their means.
@@ -82,7 +82,8 @@ def make_design(settings, sources):
     if any(source.units == "z-score" for source in sources):
         why = "combat harmonises the amplitude of series, and z-scored series all have the same"
         raise SettingsError(f"{why}; make the tables with --no-standardize, and say it here for BIDS folders.")
-    members = {source.dataset.subject(run.participant): (source.dataset, run.participant) for source in sources for run in source.runs}
+    runs = [(source.dataset, run) for source in sources for run in source.runs]
+    members = {run.subject: (dataset, run.participant) for dataset, run in runs}
     known = {source.dataset.label: find_participants(source.dataset.source, source.first_run) for source in sources}
     rows = join_participants(members.values(), known)
     subjects, sites = tuple(rows), tuple(members[label][0].label for label in rows)
@@ -94,8 +95,8 @@ def make_design(settings, sources):
         raise SettingsError(f"combat cannot harmonise {lacking[0]} ({name}): it has no training subject; name some of them.")
     check_design([site for site, training in zip(sites, is_training, strict=True) if training], covariates[is_training], columns)
     measures = ("amplitude",) if any(source.centred for source in sources) else ("amplitude", "level")
-    runs = sorted(run.stamp + run.key for source in sources for run in source.runs)
-    stamp = stamp_of([runs, subjects, sites, covariates.tolist(), columns, is_training.tolist(), measures])
+    stamps = sorted(run.stamp + run.key for _, run in runs)
+    stamp = stamp_of([stamps, subjects, sites, covariates.tolist(), columns, is_training.tolist(), measures])
     return Design(subjects, sites, covariates, tuple(columns), is_training, measures, stamp)
 
 
@@ -129,7 +130,7 @@ def harmonise(plan, jobs, n_voxels, spark):
     plan : Plan
         What is to be done.
     jobs : dict of str to dict
-        Jobs of `merge_run` of all runs, by key.
+        Jobs of `merge_run`, by key; those of all runs.
     n_voxels : int
         Voxels of the cohort's mask.
     spark : pyspark.sql.SparkSession
@@ -235,7 +236,8 @@ def _fit(design, values):
     from sparkneuro.preprocess.harmonise import fit_combat
 
     training = np.flatnonzero(design.is_training)
-    return fit_combat(values[training], [design.sites[number] for number in training], design.covariates[training], design.columns)
+    sites = [design.sites[number] for number in training]
+    return fit_combat(values[training], sites, design.covariates[training], design.columns)
 
 
 def _change(design, model, values, subjects):

@@ -93,13 +93,13 @@ def make_plan(settings):
     earlier = _read_earlier(table)
     known = [Dataset(**entry) for entry in earlier["datasets"]] if earlier else []
     sources = _find_sources(settings, table, known)
-    recipe = {
-        "merge": write_down(settings), "units": check_units(sources, earlier), "space": find_space(sources, settings.assume_same_space, earlier), "grid": None,
-        "datasets": [asdict(dataset) for dataset in dict.fromkeys([*known, *(source.dataset for source in sources)])],
-    }
+    space, units = find_space(sources, settings.assume_same_space, earlier), check_units(sources, earlier)
+    datasets = dict.fromkeys([*known, *(source.dataset for source in sources)])
+    datasets = [asdict(dataset) for dataset in datasets]
+    recipe = {"merge": write_down(settings), "space": space, "units": units, "grid": None, "datasets": datasets}
     if earlier:
         _compare(table, earlier, recipe)
-        recipe["grid"] = earlier["grid"]
+        recipe |= {"grid": earlier["grid"], "space": earlier["space"]}
     receipts = read_receipts(table, list_receipts(table))
     labels = {source.dataset.label for source in sources}
     others = {receipt["run"]["t_r"] for receipt in receipts.values() if receipt["dataset"] not in labels}

@@ -78,8 +78,9 @@ def merge_run(job):
     ----------
     job : dict
         `table` (path of the cohort), `source` (a voxel table without runs), `origin` (fields of its run), `run` (labels in the
-        cohort), `dataset`, `participant`, `steps` (of the source), `grid`, `n_voxels`, `block_size`, `interpolation`, `t_r` (None keeps it), `standardize`
-        (whether what was interpolated is z-scored again), `adjustment` (path of a subject's; "" for none) and `stamp`.
+        cohort), `dataset`, `participant`, `steps` (of the source), `grid`, `n_voxels`, `block_size`, `interpolation`, `t_r` (None
+        keeps it), `standardize` (whether what was interpolated is z-scored again), `adjustment` (path of a subject's; "" for
+        none) and `stamp`.
 
     Returns
     -------
