@@ -16,6 +16,7 @@ the settings that it was begun with; another setting is refused.
 
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
@@ -29,6 +30,7 @@ from sparkneuro.pipelines.merge_sources import DATASETS, describe_table, ingest_
 from sparkneuro.pipelines.settings import argument, option
 
 LOG = logging.getLogger(__name__)
+_INGESTS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -141,20 +143,29 @@ def _invalidate(plan):
 
 def _open_tables(plan, settings, spark):
     """Voxel tables of the data sets that have missing runs, by label; those of BIDS folders are made."""
-    from sparkneuro.pipelines import ingest
-
     needed = {source.dataset.label for source in (plan.sources if plan.design else [one for one, _ in plan.missing.values()])}
+    sources = [source for source in plan.sources if source.dataset.label in needed]
+    _ingest([source.dataset for source in sources if source.dataset.kind == "bids"], settings, spark)
     tables = {}
-    for source in plan.sources:
-        if source.dataset.label not in needed:
-            continue
-        if source.dataset.kind == "bids":
-            LOG.info("%s", ingest.run(ingest_settings(source.dataset, settings), spark))
-        table = VoxelTable.open(source.table)
+    for source in sources:
+        tables[source.dataset.label] = table = VoxelTable.open(source.table)
         if {run.key for run in table.runs} != {run.origin for run in source.runs}:
             raise FormatError(f"{source.dataset.source}: its runs have changed meanwhile; run the command again.")
-        tables[source.dataset.label] = table
     return tables
+
+
+def _ingest(datasets, settings, spark):
+    """Ingest BIDS folders, several at a time, so that the last runs of one leave no slot of Spark idle."""
+    from sparkneuro.pipelines import ingest
+
+    pool = ThreadPoolExecutor(_INGESTS_AT_ONCE)
+    try:
+        started = [pool.submit(ingest.run, ingest_settings(dataset, settings), spark) for dataset in datasets]
+        wait(started)
+        for future in started:
+            LOG.info("%s", future.result())
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _merge(plan, tables, settings, spark):

@@ -1,6 +1,7 @@
 """What one Spark task of a merge does: tell what runs cover, measure a run's series, or write a run's rows of the cohort."""
 
 from dataclasses import asdict, replace
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -59,7 +60,10 @@ def measure_run(job):
     result : dict
         `n_voxels` that the run covers.
     """
-    voxels, series, _ = _bring(job, _read_mask(job))
+    source, origin = _open_source(job["source"]), Run(**job["origin"])
+    own, series, _ = _read_series(source, origin, job["t_r"])
+    voxels, bring, _ = _align(job, source, _mask_of(source.mask(), own), _read_mask(job))
+    series = bring(series)
     statistics = np.full((2, job["n_voxels"]), np.nan, np.float32)
     for left in range(0, len(voxels), STRIP):
         strip = series[left : left + STRIP].astype(np.float64)
@@ -95,10 +99,13 @@ def merge_run(job):
         When it cannot be read or written; likewise.
     """
     n_blocks = -(-job["n_voxels"] // job["block_size"])
-    origin, mask = Run(**job["origin"]), _read_mask(job)
+    source, origin, mask = _open_source(job["source"]), Run(**job["origin"]), _read_mask(job)
     labels = replace(origin, **job["run"])
     try:
-        voxels, series, done = _bring(job, mask)
+        own, series, done = _read_series(source, origin, job["t_r"])
+        source_mask = _mask_of(source.mask(), own)
+        voxels, bring, regridded = _align(job, source, source_mask, mask)
+        series, done = bring(series), done + ["regridded"] * regridded
         finish = _Finisher(job, bool(done))
         with_rows = _write_blocks(job, labels, voxels, series, finish, n_blocks)
         if not with_rows.any():
@@ -109,7 +116,9 @@ def merge_run(job):
             labels, n_scans=series.shape[1], t_r=job["t_r"] if "resampled" in done else origin.t_r, n_voxels=kept,
             n_constant=finish.n_constant, n_non_finite=0, n_uncovered=job["n_voxels"] - kept - finish.n_constant,
         )
-        _bring_tsnr(job, origin, run, mask, voxels[with_rows])
+        tsnr = source.tsnr_map(origin)
+        if tsnr is not None:
+            _write_tsnr(job, run, mask, voxels[with_rows], bring(tsnr[source_mask][:, None])[with_rows, 0])
         write_receipt(job["table"], run.key, {
             "run": asdict(run), "dataset": job["dataset"], "participant": job["participant"], "stamp": job["stamp"],
             "origin": _describe(job, origin), "n_blocks": n_blocks, "done": done + ["harmonised"] * bool(job["adjustment"]),
@@ -172,17 +181,15 @@ def _mask_of(mask, voxels):
     return part
 
 
-def _bring(job, mask):
-    """Numbers of the cohort's voxels that a run covers (ascending), their series, and what was done to them."""
-    source, origin, grid = _open_source(job["source"]), Run(**job["origin"]), job["grid"]
-    own, series, done = _read_series(source, origin, job["t_r"])
-    source_mask = _mask_of(source.mask(), own)
+def _align(job, source, source_mask, mask):
+    """Numbers of the cohort's voxels that a run covers, what brings values (n, k) of its own there, whether it interpolates."""
+    grid = job["grid"]
     if same_grid(source.shape, source.affine, grid["shape"], grid["affine"]):
         wanted = mask[source_mask]
-        voxels = np.flatnonzero(source_mask[mask]).astype(np.int32)
-        return voxels, series if wanted.all() else series[wanted], done
+        bring = partial(np.compress, wanted, axis=0) if not wanted.all() else np.asarray
+        return np.flatnonzero(source_mask[mask]).astype(np.int32), bring, False
     regridder = Regridder(source_mask, source.affine, mask, grid["affine"], job["interpolation"])
-    return np.flatnonzero(regridder.covered).astype(np.int32), regridder.regrid(series), [*done, "regridded"]
+    return np.flatnonzero(regridder.covered).astype(np.int32), regridder.regrid, True
 
 
 def _read_series(source, run, t_r):
@@ -216,22 +223,11 @@ def _write_blocks(job, labels, voxels, series, finish, n_blocks):
     return with_rows
 
 
-def _bring_tsnr(job, origin, run, mask, voxels):
-    """Bring the tSNR map along, where the source has one."""
-    source = _open_source(job["source"])
-    tsnr = source.tsnr_map(origin)
-    if tsnr is None:
-        return
-    grid, values = job["grid"], np.zeros(int(mask.sum()), np.float32)
-    if same_grid(source.shape, source.affine, grid["shape"], grid["affine"]):
-        values[voxels] = tsnr[mask][voxels]
-    else:
-        regridder = Regridder(tsnr != 0, source.affine, mask, grid["affine"], job["interpolation"])
-        values[regridder.covered] = regridder.regrid(tsnr[tsnr != 0][:, None].astype(np.float32))[:, 0]
-        values[~np.isin(np.arange(len(values)), voxels)] = 0
-    volume = np.zeros(mask.shape, np.float32)
+def _write_tsnr(job, run, mask, voxels, tsnr):
+    values, volume = np.zeros(int(mask.sum()), np.float32), np.zeros(mask.shape, np.float32)
+    values[voxels] = tsnr
     volume[mask] = values
-    write_volume(receipt_path(job["table"], run.key, "_tsnr.nii.gz"), volume, grid["affine"])
+    write_volume(receipt_path(job["table"], run.key, "_tsnr.nii.gz"), volume, job["grid"]["affine"])
 
 
 def _describe(job, origin):
