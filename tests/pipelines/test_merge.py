@@ -236,6 +236,7 @@ def count_writes(monkeypatch, last):
     return written
 
 
+@pytest.mark.processes
 def test_stopped_at_any_file_and_run_again_it_gives_the_same_bytes(folders, tables, tmp_path, jobs):
     sources = (tables[0], folders[2])
     undisturbed = str(tmp_path / "undisturbed.voxels")
@@ -244,7 +245,7 @@ def test_stopped_at_any_file_and_run_again_it_gives_the_same_bytes(folders, tabl
         merge.run(Settings(sources, output=undisturbed, t_r="2.5", block_size=900), None)
     expected, n_writes = hash_files(undisturbed), len(written)
     assert n_writes > 30
-    for number, last in enumerate(range(0, n_writes, 5)):
+    for number, last in enumerate(range(0, n_writes, 7)):
         output = str(tmp_path / f"{number}.voxels")
         settings = Settings(sources, output=output, t_r="2.5", block_size=900)
         for stop in (last, 1):
@@ -429,6 +430,7 @@ def fit_amplitudes(table):
     return weights[0], np.ptp(weights[1:])
 
 
+@pytest.mark.processes
 def test_combat_takes_a_planted_scanner_away_and_leaves_age(loud, tmp_path, jobs):
     plain, combat = str(tmp_path / "plain.voxels"), str(tmp_path / "combat.voxels")
     merge.run(Settings(tuple(loud), output=plain, t_r="keep", mask_threshold=1), None)
@@ -445,6 +447,7 @@ def test_combat_takes_a_planted_scanner_away_and_leaves_age(loud, tmp_path, jobs
         assert min(np.corrcoef(row, other)[0, 1] for row, other in zip(ours, theirs, strict=True)) > 0.99999
 
 
+@pytest.mark.processes
 def test_subjects_that_are_not_trained_on_do_not_touch_the_model(loud, tmp_path, jobs):
     training = [f"ds{site:02d}sub{subject:02d}" for site in (1, 2, 3) for subject in (1, 2, 3, 4)]
     (tmp_path / "training.txt").write_text("participant_id\n" + "".join(f"sub-{label}\n" for label in training))
@@ -469,6 +472,7 @@ def test_subjects_that_are_not_trained_on_do_not_touch_the_model(loud, tmp_path,
         assert abs(older - 0.03 * (site - 1)) < 0.1
 
 
+@pytest.mark.processes
 def test_stopped_anywhere_harmonisation_gives_the_same_bytes(loud, tmp_path, jobs):
     options = {"t_r": "2", "harmonise": "combat", "covariates": ("age",)}
     undisturbed = str(tmp_path / "undisturbed.voxels")
