@@ -98,12 +98,11 @@ def run(settings, spark):
         When an input or a setting is wrong, or the disk is full. What is finished is kept for the next time, but the folder is no
         voxel table; it is gone when nothing was finished.
     """
-    from sparkneuro.pipelines.merge_finish import clear, finish
+    from sparkneuro.pipelines.merge_finish import finish
 
     plan = make_plan(settings)
     store.delete_unfinished(plan.table)
     if plan.is_done and store.exists(store.join(plan.table, METADATA)):
-        clear(plan.table, settings.keep_datasets)
         n_runs = sum(len(source.runs) for source in plan.sources)
         return f"{plan.table}: nothing is missing; {_count(n_runs, 'run')} of {_count(len(plan.sources), 'data set')} are there."
     _say_what_is_assumed(plan, settings)

@@ -48,24 +48,9 @@ def finish(plan, keep_datasets):
         _name_steps(plan, record, receipts), recipe["units"], {"datasets": record, "merge": recipe["merge"]},
     )
     _delete_strays(table)
-    clear(plan.table, keep_datasets)
+    _clear(plan.table, keep_datasets)
     table.save()
     return table
-
-
-def clear(path, keep_datasets):
-    """Remove what was needed on the way.
-
-    Parameters
-    ----------
-    path : str
-        Path or URI of the cohort's table.
-    keep_datasets : bool
-        Whether the voxel tables of BIDS folders stay.
-    """
-    for folder in (SCRATCH, *(() if keep_datasets else (DATASETS,))):
-        if store.list_files(store.join(path, folder), recursive=True):
-            store.delete(store.join(path, folder))
 
 
 def _write_participants(plan, datasets, receipts):
@@ -113,3 +98,9 @@ def _delete_strays(table):
     for name in store.list_files(table.path, recursive=True):
         if name.startswith("subject=") and name not in ours:
             store.delete(store.join(table.path, name))
+
+
+def _clear(path, keep_datasets):
+    for folder in (SCRATCH, *(() if keep_datasets else (DATASETS,))):
+        if store.list_files(store.join(path, folder), recursive=True):
+            store.delete(store.join(path, folder))

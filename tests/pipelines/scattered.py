@@ -52,8 +52,8 @@ def places_of(shape, affine):
     return np.indices(shape).reshape(3, -1).T @ np.asarray(affine)[:3, :3].T + np.asarray(affine)[:3, 3]
 
 
-def write_dataset(folder, number, n_subjects, seconds=60, noise=0.004, factor=1.0, ageing=0.0, space=SPACE):
-    """Write a BIDS data set; what a subject deviates from its mean is multiplied by the scanner's factor and by age."""
+def write_dataset(folder, number, n_subjects, seconds=60, noise=0.004, factor=1.0, ageing=0.0, space=SPACE, baseline=1000):
+    """Write a BIDS data set; what a subject deviates from its baseline is multiplied by the scanner's factor and by age."""
     shape, affine = make_affine(number)
     places, t_r = places_of(shape, affine), RATES[number % len(RATES)]
     inside = ((places / RADII) ** 2).sum(axis=1) <= 1
@@ -67,7 +67,7 @@ def write_dataset(folder, number, n_subjects, seconds=60, noise=0.004, factor=1.
         rng = np.random.default_rng([number, subject])
         age = 20 + 3 * subject + number
         deviation = (signal + noise * rng.standard_normal(signal.shape)) * factor * np.exp(ageing * age)
-        bold = np.where(inside[:, None], 1000 * (1 + deviation), 20 + rng.standard_normal(signal.shape))
+        bold = np.where(inside[:, None], baseline * (1 + deviation), 20 + rng.standard_normal(signal.shape))
         stem = store.join(folder, f"sub-{subject:02d}", "func", f"sub-{subject:02d}_task-rest{entity}_bold")
         stored = np.rint(bold * 10).astype(np.int16).reshape(*shape, len(times))
         write_volume(f"{stem}.nii.gz", stored, affine, t_r=t_r, slope=0.1)

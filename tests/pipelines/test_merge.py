@@ -282,8 +282,9 @@ def test_a_second_run_does_nothing(folders, tables, output, jobs):
     assert not jobs and hash_files(output) == before
 
 
-def test_kept_tables_of_folders_are_voxel_tables(folders, output, jobs):
+def test_kept_tables_of_folders_are_voxel_tables_and_stay(folders, output, jobs):
     merge.run(Settings((folders[2],), output=output, keep_datasets=True), None)
+    merge.run(Settings((folders[2],), output=output), None)
     kept = VoxelTable.open(f"{output}/_datasets/ds01-Scattered-3.voxels")
     assert [run.subject for run in kept.runs] == ["01", "02"]
 
@@ -445,6 +446,23 @@ def test_combat_takes_a_planted_scanner_away_and_leaves_age(loud, tmp_path, jobs
     for run, origin in zip(table.runs, VoxelTable.open(plain).runs, strict=True):  # a scaling, so the shape of a series stays
         ours, theirs = read_run(table, run)[1][::50], read_run(VoxelTable.open(plain), origin)[1][::50]
         assert min(np.corrcoef(row, other)[0, 1] for row, other in zip(ours, theirs, strict=True)) > 0.99999
+
+
+@pytest.mark.processes
+def test_combat_takes_differences_of_the_mean_level_away_where_it_was_kept(tmp_path, jobs):
+    folders = [
+        scattered.write_dataset(str(tmp_path / f"b{number}"), number, 5, seconds=40, baseline=baseline)
+        for number, baseline in enumerate((1000, 1800))
+    ]
+    output, options = str(tmp_path / "level.voxels"), {"standardize": False, "detrend": False, "harmonise": "combat"}
+    merge.run(Settings(tuple(folders), output=output, t_r="keep", **options), None)
+    table = VoxelTable.open(output)
+    assert table.steps == ("merge of 2 data sets", "regridded (linear)", "combat")
+    assert CombatModel.load(f"{output}/harmonisation/level.npz").kept.mean() > 0.9
+    levels = [read_run(table, run)[1].mean() for run in table.runs]
+    deviations = [read_run(table, run)[1].std(axis=1).mean() for run in table.runs]
+    assert np.ptp(levels) < 20 and np.mean(levels) > 1300  # they were 800 apart
+    assert np.ptp(deviations) < 0.1 * np.mean(deviations)
 
 
 @pytest.mark.processes
