@@ -8,8 +8,6 @@ new grid is covered when at least half of its weight lies in the mask.
 import warnings
 
 import numpy as np
-from nilearn.image import resample_img
-from nilearn.image.resampling import BoundingBoxError
 
 from sparkneuro.data.nifti import make_image
 
@@ -164,6 +162,9 @@ class Regridder:
 
     def _resample(self, volumes):
         """Values (n_target, n) of volumes (x, y, z, n) at the wanted voxels; 0 beyond the volumes."""
+        from nilearn.image import resample_img  # here, since who only asks about grids need not wait for it
+        from nilearn.image.resampling import BoundingBoxError
+
         if not self._mask.any() or not self._target_mask.any():
             return np.zeros((int(self._target_mask.sum()), volumes.shape[-1]))
         with warnings.catch_warnings():
