@@ -164,7 +164,7 @@ def _ingest(datasets, settings, spark):
         for future in started:
             LOG.info("%s", future.result())
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)  # interrupted, it must not wait: the session that ends ends its tasks
 
 
 def _merge(plan, tables, settings, spark):

@@ -6,7 +6,7 @@ from sparkneuro.errors import SettingsError
 from sparkneuro.validation import check_number
 
 HALF_WIDTH = 32
-"""Reach of the filter to each side, in scans of the coarser TR: 0.9 of the Nyquist frequency passes, above it nothing does."""
+"""Reach of the filter to each side, in scans of the coarser TR: 0.88 of the Nyquist frequency passes, above it nothing does."""
 
 ATTENUATION = 60.0
 """What the filter leaves of frequencies that it shall stop (dB below)."""
