@@ -89,7 +89,7 @@ def make_plan(settings):
         When a source or a setting is wrong. Nothing has been written.
     """
     _check_settings(settings)
-    table = settings.output.rstrip("/")
+    table = store.make_absolute(settings.output).rstrip("/")
     earlier = _read_earlier(table)
     known = [Dataset(**entry) for entry in earlier["datasets"]] if earlier else []
     sources = _find_sources(settings, table, known)
@@ -198,7 +198,7 @@ def _read_earlier(table):
 def _find_sources(settings, table, known):
     paths = [store.make_absolute(path).rstrip("/") for path in settings.sources]
     twice = [path for number, path in enumerate(paths) if path in paths[:number]]
-    if twice or store.make_absolute(table) in paths:
+    if twice or table in paths:
         reason = f"{twice[0]} is named twice" if twice else "the output is one of them"
         raise SettingsError(f"sources must be different data sets; {reason}.")
     datasets = name_datasets(paths, [tell_kind(path) for path in paths], known)

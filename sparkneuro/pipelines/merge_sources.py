@@ -185,7 +185,7 @@ def ingest_settings(dataset, settings):
     """
     from sparkneuro.pipelines import ingest
 
-    folder = store.join(settings.output.rstrip("/"), DATASETS)
+    folder = store.join(store.make_absolute(settings.output), DATASETS)
     name = re.sub("[^0-9A-Za-z]+", "-", f"{dataset.label} {dataset.name}").strip("-")
     return ingest.Settings(
         sources=(dataset.source,), output=store.join(folder, f"{name}.voxels"), mask=settings.dataset_mask,

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,9 +62,10 @@ def run_until(process, is_reached):
             raise AssertionError(f"the command ended first: {process.communicate()}")
 
 
-def count_receipts(folder):
-    """Receipts of runs anywhere below a folder."""
-    return len([name for name in store.list_files(folder, recursive=True) if "_runs/sub-" in name and name.endswith(".json")])
+def has_receipts(folder, number):
+    """Whether so many runs have their receipt anywhere below a folder."""
+    names = (name.rpartition("/")[2] for name in store.list_files(folder, recursive=True))
+    return len([name for name in names if name.startswith("sub-") and name.endswith(".json")]) >= number
 
 
 def hash_files(folder):
@@ -72,15 +74,11 @@ def hash_files(folder):
     return {name: hashlib.sha256(store.read_bytes(store.join(folder, name))).hexdigest() for name in names}
 
 
-def kill_twice_and_finish(sources, output, n_ingested, n_merged):
-    """Kill the command while it ingests, and while it merges; then let it end. Returns its sentence."""
-    for folder, number in (("_datasets", n_ingested), ("_runs", n_merged)):
+def kill_and_finish(sources, output, **stops):
+    """Kill the command whenever so many runs are done below a folder; then let it end. Returns its sentence."""
+    for folder, number in stops.items():
         process = start_merge(sources, output)
-        place = store.join(output, folder)
-        if folder == "_runs":
-            run_until(process, lambda place=place, number=number: len(store.list_files(place)) > 2 * number)
-        else:
-            run_until(process, lambda place=place, number=number: count_receipts(place) >= number)
+        run_until(process, partial(has_receipts, store.join(output, folder), number))
         kill_merge(process)
         assert not store.exists(store.join(output, "voxel_table.json"))
     process = start_merge(sources, output)
@@ -91,14 +89,14 @@ def kill_twice_and_finish(sources, output, n_ingested, n_merged):
 
 @pytest.mark.engine
 @pytest.mark.processes
-def test_killed_twice_and_run_again_a_cohort_of_three_data_sets_has_the_same_bytes(tmp_path, monkeypatch):
+def test_killed_and_run_again_a_cohort_of_three_data_sets_has_the_same_bytes(tmp_path, monkeypatch):
     sources = [scattered.write_dataset(str(tmp_path / f"d{number}"), number, n) for number, n in enumerate((3, 3, 2))]
     settings = merge.Settings(tuple(sources), output=str(tmp_path / "here.voxels"), t_r="2", voxel_size=6.0)
     monkeypatch.setattr(
         data_spark, "run_jobs", lambda spark, function, jobs: ([function(job) for job in json.loads(json.dumps(jobs))], [])
     )
     merge.run(settings, None)
-    sentence = kill_twice_and_finish(sources, str(tmp_path / "killed.voxels"), 4, 2)
+    sentence = kill_and_finish(sources, str(tmp_path / "killed.voxels"), _runs=2)
     assert "the cohort has 8 runs of 8 subjects" in sentence
     assert hash_files(str(tmp_path / "killed.voxels")) == hash_files(settings.output)
 
@@ -131,7 +129,7 @@ def test_two_hundred_subjects_of_ten_data_sets_become_one_cohort_in_a_bucket_tho
     sentence, complaint = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, complaint
     assert "200 runs of 10 data sets merged" in sentence and "200 runs of 200 subjects" in sentence
-    sentence = kill_twice_and_finish(sources, killed, 70, 60)
+    sentence = kill_and_finish(sources, killed, _datasets=70, _runs=60)
     assert "the cohort has 200 runs of 200 subjects" in sentence
     assert hash_files(killed) == hash_files(undisturbed)
     table = VoxelTable.open(killed)
