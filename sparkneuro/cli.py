@@ -23,6 +23,7 @@ COMMANDS = {
     "index": ("pipelines.index", "list BIDS data sets in one Parquet file: entities, sidecars, sizes"),
     "preprocess": ("pipelines.preprocess", "run fMRIPrep or another BIDS-App on every subject of a BIDS folder"),
     "ingest": ("pipelines.ingest", "turn BOLD runs (NIfTI) into a voxel table"),
+    "merge": ("pipelines.merge", "make one cohort of many voxel tables and BIDS folders"),
     "volumes": ("pipelines.volumes", "turn 3-D and 4-D images into a store of equal, standardised volumes"),
     "export": ("pipelines.export_table", "write a voxel table as HDF5 files, for sites without Spark"),
     "import": ("pipelines.import_table", "read exported HDF5 files back into a voxel table"),

@@ -117,15 +117,40 @@ def read_block(path, length):
     FormatError
         When the file is missing or damaged, or a series has another length.
     """
+    rows = _read_columns(path, ["voxel", "series"])
+    return rows["voxel"].combine_chunks().to_numpy(), flatten_lists(rows["series"].combine_chunks(), length, path)
+
+
+def read_voxels(path):
+    """Read which voxels a block file has, without their series.
+
+    Parameters
+    ----------
+    path : str
+        Path or URI of the Parquet file.
+
+    Returns
+    -------
+    voxel : ndarray of shape (n,), int32
+        Numbers of the voxels.
+
+    Raises
+    ------
+    FormatError
+        When the file is missing or damaged.
+    """
+    return _read_columns(path, ["voxel"])["voxel"].combine_chunks().to_numpy()
+
+
+def _read_columns(path, names):
     if not store.exists(path):
         raise FormatError(f"{path}: this file of the voxel table is missing; make the table again.")
     filesystem, inner = store.locate(path)
     try:
         with filesystem.open_input_file(inner) as file:
-            rows = pq.ParquetFile(file).read(columns=["voxel", "series"], use_threads=False)
+            return pq.ParquetFile(file).read(columns=names, use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise FormatError(f"{path}: this file of the voxel table is damaged ({error}); make the table again.") from error
-    return rows["voxel"].combine_chunks().to_numpy(), flatten_lists(rows["series"].combine_chunks(), length, path)
 
 
 def flatten_lists(lists, length, where):

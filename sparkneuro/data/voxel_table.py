@@ -56,6 +56,8 @@ class Run:
         it holds all.
     n_source_scans : int or None
         Scans of the source, where some were removed.
+    n_uncovered : int
+        In a cohort: voxels of the mask that have no row because the run's own data set has none there.
     """
 
     subject: str
@@ -72,6 +74,7 @@ class Run:
     tsnr_median: float | None = None
     sample_mask: list | None = None
     n_source_scans: int | None = None
+    n_uncovered: int = 0
 
     @property
     def key(self):

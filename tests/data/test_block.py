@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sparkneuro.data.block import BLOCK_SCHEMA, block_path, flatten_lists, read_block, write_block
+from sparkneuro.data.block import BLOCK_SCHEMA, block_path, flatten_lists, read_block, read_voxels, write_block
 from sparkneuro.data.voxel_table import Run
 from sparkneuro.errors import FormatError
 
@@ -23,6 +23,13 @@ def test_a_block_is_read_back_exactly_as_a_view(tmp_path, rows):
     np.testing.assert_array_equal(voxel, rows[0])
     np.testing.assert_array_equal(series, rows[1])
     assert voxel.dtype == np.int32 and series.dtype == np.float32 and not series.flags.owndata
+
+
+def test_the_voxels_of_a_block_are_read_alone(tmp_path, rows):
+    write_block(str(tmp_path), RUN, 3, *rows)
+    np.testing.assert_array_equal(read_voxels(block_path(str(tmp_path), RUN, 3)), rows[0])
+    with pytest.raises(FormatError, match="this file of the voxel table is missing"):
+        read_voxels(block_path(str(tmp_path), RUN, 4))
 
 
 def test_a_block_without_rows_is_a_file_too(tmp_path):
