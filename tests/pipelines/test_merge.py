@@ -544,4 +544,4 @@ def test_tables_that_cannot_be_brought_together_are_refused(tmp_path, change, me
         path, "MNI", np.eye(4).tolist(), (5, 1, 1), (run,), 4096, 5, (), "z-score", rows=change.get("rows", "voxels")
     ).save()
     with pytest.raises(SettingsError, match=message):
-        merge.needs_spark(merge.Settings((path, path), output=str(tmp_path / "c.voxels"), t_r="3.0"))
+        merge.needs_spark(merge.Settings((path,), output=str(tmp_path / "c.voxels"), t_r="3.0"))
