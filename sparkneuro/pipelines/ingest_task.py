@@ -11,15 +11,16 @@ from sparkneuro.data.block import block_path, open_block
 from sparkneuro.data.nifti import read_volume, write_volume
 from sparkneuro.data.receipts import receipt_path, write_receipt
 from sparkneuro.data.runs import SourceRun
-from sparkneuro.data.scans import read_masked_series, read_mean_image
+from sparkneuro.data.scans import read_mean_image, read_series
 from sparkneuro.data.voxel_table import MASK, Run
 from sparkneuro.errors import FormatError
 from sparkneuro.preprocess.brain_mask import compute_mask
 from sparkneuro.preprocess.clean import clean_bold
 from sparkneuro.preprocess.quality import measure_quality
+from sparkneuro.preprocess.run_cleaner import RunCleaner
 
-STRIP = 256
-"""Voxels that are cleaned at a time: as float64, several times over, they are what an ingest holds beside the masked run."""
+STRIP_VALUES = 1 << 17
+"""Values that are cleaned at a time."""
 
 
 def make_run_mask(job):
@@ -80,7 +81,7 @@ def ingest_run(job):
     mask = read_volume(job["mask"])[0] != 0 if job["mask"] else table_mask
     n_blocks = -(-int(table_mask.sum()) // job["block_size"])
     try:
-        *series, sha256 = read_masked_series(source.path, mask)
+        series, sha256 = read_series(source.path, mask)
         voxels = np.flatnonzero(mask[table_mask]).astype(np.int32)
         quality = _write_blocks(job, source, series, voxels, n_blocks)
         run, lists = _describe(source, sha256, voxels, quality)
@@ -98,39 +99,83 @@ def ingest_run(job):
 
 def _write_blocks(job, source, series, voxels, n_blocks):
     """Clean and write block by block; return non_finite, constant and tsnr of all voxels, in the run's order."""
-    recipe, (baseline, deviation) = job["recipe"], series
-    n_scans = len(deviation)
-    confounds = read_confounds(source.confounds, recipe["confounds"], n_scans) if source.confounds else None
-    clean = {key: recipe[key] for key in ("detrend", "high_pass", "standardize")}
+    recipe, n_scans = job["recipe"], len(series.stored)
+    options = {key: recipe[key] for key in ("detrend", "high_pass", "standardize")} | {"t_r": source.t_r}
+    options["confounds"] = read_confounds(source.confounds, recipe["confounds"], n_scans) if source.confounds else None
+    # Preparing it costs as much as cleaning so many voxels one by one.
+    cleaner = RunCleaner(n_scans, **options) if len(voxels) > n_scans else None
     quality = np.zeros(len(voxels), bool), np.zeros(len(voxels), bool), np.zeros(len(voxels), np.float32)
     bounds = np.searchsorted(voxels, np.arange(n_blocks + 1) * job["block_size"])
+    rows = np.empty((np.diff(bounds).max(), n_scans), np.float32)
     for block, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        kept = 0
+        for strip in cut_strips(start, stop, n_scans):
+            cleaned, *found = _clean_strip(series, strip, rows[kept:kept + strip.stop - strip.start], cleaner, options)
+            for whole, part in zip(quality, found, strict=True):
+                whole[strip] = part
+            rows[kept:kept + len(cleaned)] = cleaned
+            kept += len(cleaned)
+        usable = ~(quality[0] | quality[1])[start:stop]
         with open_block(block_path(job["table"], source, block), source) as append:
-            for left in range(start, stop, STRIP):
-                strip = slice(left, min(stop, left + STRIP))
-                bold = deviation[:, strip] + baseline[strip]
-                cleaned, *found = _clean_strip(bold, source.t_r, confounds, clean)
-                for whole, part in zip(quality, found, strict=True):
-                    whole[strip] = part
-                kept = ~(found[0] | found[1])
-                append(voxels[strip][kept], np.ascontiguousarray(cleaned.T, np.float32))
+            append(voxels[start:stop][usable], rows[:kept])
     return quality
 
 
-def _clean_strip(bold, t_r, confounds, clean):
-    """Return the cleaned series of the usable voxels, then non_finite, constant and tsnr of all of them."""
+def cut_strips(start, stop, n_scans):
+    """Cut a range of voxels into strips that stay in a processor's cache.
+
+    Parameters
+    ----------
+    start, stop : int
+        The range.
+    n_scans : int
+        Values of a voxel.
+
+    Yields
+    ------
+    strip : slice
+        The next of them.
+    """
+    width = max(16, STRIP_VALUES // n_scans)
+    for left in range(start, stop, width):
+        yield slice(left, min(stop, left + width))
+
+
+def _clean_strip(series, strip, rows, cleaner, options):
+    """Return the cleaned series of the usable voxels (in `rows`), then non_finite, constant and tsnr of all of them."""
+    n_voxels = strip.stop - strip.start
+    series.rows(strip, out=rows)
+    baseline = series.baseline[strip]
+    if cleaner is None:
+        level, deviation, sure = np.zeros(n_voxels), np.ones(n_voxels), np.zeros(n_voxels, bool)
+    else:
+        level, deviation, sure = cleaner.clean(rows, baseline)
+    non_finite, constant, kept = np.zeros(n_voxels, bool), np.zeros(n_voxels, bool), sure
+    tsnr = np.zeros(n_voxels, np.float32)
+    np.divide(level, deviation, out=tsnr, where=sure, casting="same_kind")
+    odd = np.flatnonzero(~sure)
+    if len(odd):
+        bold = (series.rows(strip)[odd] + baseline[odd, None]).T
+        cleaned, non_finite[odd], constant[odd], tsnr[odd] = _clean_carefully(bold, options)
+        kept = ~(non_finite | constant)
+        rows[odd[kept[odd]]] = cleaned.T
+    return (rows if kept.all() else rows[kept]), non_finite, constant, tsnr
+
+
+def _clean_carefully(bold, options):
+    """Return what nilearn makes of the usable voxels, then non_finite, constant and tsnr of all of them."""
     non_finite, constant, tsnr = measure_quality(bold)
     usable = ~(non_finite | constant)
     if not usable.any():
         return np.empty((len(bold), 0)), non_finite, constant, tsnr
-    bold = bold if usable.all() else bold[:, usable]
-    cleaned = clean_bold(bold, t_r, confounds=confounds, **clean)
+    bold = bold[:, usable]
+    cleaned = clean_bold(bold, **options)
     # nilearn leaves a series undivided when cleaning has left nothing of it
-    least = 0.5 if clean["standardize"] else 1e-9 * bold.std(axis=0)
+    least = 0.5 if options["standardize"] else 1e-9 * bold.std(axis=0)
     left = cleaned.std(axis=0) > least
     constant[np.flatnonzero(usable)[~left]] = True
     tsnr[constant] = 0
-    return (cleaned if left.all() else cleaned[:, left]), non_finite, constant, tsnr
+    return cleaned[:, left], non_finite, constant, tsnr
 
 
 def _describe(source, sha256, voxels, quality):
