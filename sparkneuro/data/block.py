@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from sparkneuro.data import store
 from sparkneuro.errors import FormatError
 
-_GROUP_BYTES = 1 << 20
+_PAGE_BYTES = 1 << 17
+_GROUP_BYTES, _GROUP_ROWS = 1 << 20, 1 << 13
 _FLOAT = pa.field("element", pa.float32(), nullable=False)
 BLOCK_SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("session", "task", "run")]
@@ -43,6 +44,8 @@ def block_path(table_path, run, block):
 def write_block(table_path, run, block, voxel, series):
     """Write the rows of a run and block, atomically.
 
+    Snappy shrinks features that are often zero, and is as fast as no compression on others.
+
     Parameters
     ----------
     table_path : str
@@ -56,8 +59,8 @@ def write_block(table_path, run, block, voxel, series):
     series : ndarray of shape (n, n_scans), float32
         Their series, contiguous.
     """
-    with open_block(block_path(table_path, run, block), run) as append:
-        append(voxel, series)
+    with store.open_replacement(block_path(table_path, run, block)) as stream:
+        _write_rows(stream, _labels(run), voxel, series, compression="snappy", data_page_size=_PAGE_BYTES)
 
 
 @contextmanager
@@ -82,21 +85,26 @@ def open_block(path, run):
     """
     parts = []
     yield lambda voxel, series: parts.append((voxel, series))
-    voxel, series = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
-    labels = run.session, run.task, run.run
-    frame = _make_frame(labels, *series.shape) if series.size else None
     with store.open_replacement(path) as stream:
-        if frame is None:
-            _write_rows(stream, labels, voxel, series)
-            return
-        rows = frame.rows
-        for group, (before, between) in enumerate(frame.pieces):
-            part = slice(group * rows, (group + 1) * rows)
-            stream.write(before)
-            stream.write(np.ascontiguousarray(voxel[part], np.int32).data)
-            stream.write(between)
-            stream.write(series[part].data)
-        stream.write(frame.end)
+        if parts:
+            _write_framed(stream, _labels(run), *(parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))))
+        else:
+            _write_rows(stream, _labels(run), np.empty(0, np.int32), np.empty((0, 0), np.float32))
+
+
+def _write_framed(stream, labels, voxel, series):
+    """Write rows into a frame; without one by pyarrow, to the same bytes."""
+    frame = _make_frame(labels, *series.shape) if series.size else None
+    if frame is None:
+        _write_rows(stream, labels, voxel, series, **_plainly(*series.shape))
+        return
+    for group, (before, between) in enumerate(frame.pieces):
+        part = slice(group * frame.rows, (group + 1) * frame.rows)
+        stream.write(before)
+        stream.write(np.ascontiguousarray(voxel[part], np.int32).data)
+        stream.write(between)
+        stream.write(series[part].data)
+    stream.write(frame.end)
 
 
 @dataclass(frozen=True)
@@ -115,11 +123,10 @@ def _make_frame(labels, n_rows, n_scans):
     A list costs pyarrow more time than its floats, because it encodes where each ends, value by value; lists of equal length
     all end alike.
     """
-    rows = max(1, min(n_rows, _GROUP_BYTES // (4 * n_scans)))
-    sink = pa.BufferOutputStream()
+    sink, options = pa.BufferOutputStream(), _plainly(n_rows, n_scans)
     voxel, series = np.arange(n_rows, dtype=np.int32), np.arange(n_rows * n_scans, dtype=np.uint32).view(np.float32)
-    _write_rows(sink, labels, voxel, series.reshape(n_rows, n_scans), rows)
-    content = sink.getvalue()
+    _write_rows(sink, labels, voxel, series.reshape(n_rows, n_scans), **options)
+    content, rows = sink.getvalue(), options["row_group_size"]
     metadata, content, pieces, place = pq.read_metadata(pa.BufferReader(content)), np.frombuffer(content, np.uint8), [], 0
     for group in range(metadata.num_row_groups):
         between = []
@@ -135,15 +142,23 @@ def _make_frame(labels, n_rows, n_scans):
     return _Frame(rows, tuple(pieces), content[place:].tobytes())
 
 
-def _write_rows(stream, labels, voxel, series, rows=None):
+def _plainly(n_rows, n_scans):
+    """How pyarrow is to write rows that one frame fits: as they are, a page a row group, no numbers outside the pages."""
+    rows = max(1, min(n_rows, _GROUP_BYTES // (4 * max(1, n_scans)), _GROUP_ROWS))
+    return {"row_group_size": rows, "compression": "none", "write_statistics": False, "data_page_size": 1 << 30}
+
+
+def _write_rows(stream, labels, voxel, series, **options):
     n, n_scans = series.shape
     offsets = pa.array(np.arange(n + 1, dtype=np.int32) * n_scans)
     lists = pa.ListArray.from_arrays(offsets, pa.array(series.reshape(-1)), type=pa.list_(_FLOAT))
     columns = [*(pa.array([label] * n, pa.string()) for label in labels), pa.array(voxel, pa.int32()), lists]
-    pq.write_table(
-        pa.Table.from_arrays(columns, schema=BLOCK_SCHEMA), stream, row_group_size=rows, compression="none",
-        use_dictionary=["session", "task", "run"], write_statistics=False, data_page_size=1 << 30,
-    )
+    options = {"use_dictionary": ["session", "task", "run"], "write_statistics": ["voxel"], **options}
+    pq.write_table(pa.Table.from_arrays(columns, schema=BLOCK_SCHEMA), stream, **options)
+
+
+def _labels(run):
+    return run.session, run.task, run.run
 
 
 def read_block(path, length):

@@ -53,9 +53,9 @@ def make_run_mask(job):
 def ingest_run(job):
     """Read one run, clean it and write its blocks, its tSNR map and, last, its receipt.
 
-    The peak memory beside the imports is the masked run as float32, and some 10 MB: a block of scans, a strip's copies in
-    float64, a page of Parquet. For a run of 30 MB that is 1.35 times the run, for one of 91 MB 1.15 times
-    (``tests/pipelines/test_ingest_memory.py`` measures it).
+    The peak memory beside the imports is the masked run as it is stored (2 bytes a value for a scanner's integers, 4 for
+    floats), the rows of a block five times at most, and some 20 MB: a scan, a strip, a page, code that is loaded on the way.
+    ``tests/pipelines/test_ingest_memory.py`` measures it on a small run, ``benchmarks/ingest.py`` on a large one.
 
     Parameters
     ----------

@@ -16,6 +16,7 @@ _IMPULSES = 1024
 _TOLERANCE = 1e-7
 _LEAST_LEFT = 0.01
 _SAFE_SQUARES = 1e-20, 1e20
+_LEAST_CHANGE = 1e-4
 
 
 class RunCleaner:
@@ -92,8 +93,15 @@ class RunCleaner:
             Its standard deviation as it was (that of the population: divided by `n_scans`).
         sure : ndarray of shape (n_voxels,), bool
             Rows that are right. The others are for `clean_bold`; they hold nothing of use now.
+
+        Raises
+        ------
+        ValueError
+            When the rows cannot be cleaned in place.
         """
         n_scans = rows.shape[1]
+        if rows.dtype != np.float32 or not rows.flags.c_contiguous:
+            raise ValueError(f"rows must be contiguous rows of float32; got {rows.dtype} with strides {rows.strides}.")
         with np.errstate(all="ignore"):  # what overflows is not sure
             mean = rows @ self._average
             _subtract_outer(rows, mean, self._ones)
@@ -110,8 +118,10 @@ class RunCleaner:
                 rows *= np.sqrt((n_scans - 1) / after)[:, None]
             elif self._offset:
                 rows += (level * self._offset).astype(np.float32)[:, None]
+            deviation = np.sqrt(before.astype(np.float64) / n_scans)
             sure = (_SAFE_SQUARES[0] < before) & (before < _SAFE_SQUARES[1]) & (after > self._least_left * before)
-            return level, np.sqrt(before.astype(np.float64) / n_scans), sure & np.isfinite(level)
+            # A constant series differs from its mean by rounding.
+            return level, deviation, sure & (deviation > _LEAST_CHANGE * np.abs(mean)) & np.isfinite(level)
 
     def _take_away(self, rows):
         if self._jump is not None:
