@@ -5,6 +5,7 @@ import numpy as np
 from sparkneuro.data import row_space, store
 from sparkneuro.data.byte_stream import ByteStream
 from sparkneuro.data.cifti import parse_cifti, read_t_r
+from sparkneuro.data.masked_series import MaskedSeries
 from sparkneuro.data.recording import Recording
 from sparkneuro.errors import FormatError, SettingsError
 
@@ -48,10 +49,8 @@ class CiftiRecording(Recording):
 
         Returns
         -------
-        baseline : ndarray of shape (n_rows,), float64
-            Signal of the first scan.
-        deviation : ndarray of shape (n_scans, n_rows), float32
-            What each scan has above it.
+        series : MaskedSeries
+            Their series.
         sha256 : str
             Of the file.
         """
@@ -70,7 +69,7 @@ class CiftiRecording(Recording):
                     baseline[place] = chosen[:, 0]
                     with np.errstate(over="ignore", invalid="ignore"):
                         deviation[:, place] = (chosen - chosen[:, :1]).T
-            return baseline, deviation, stream.finish()
+            return MaskedSeries(baseline, deviation), stream.finish()
 
     def read_mean(self):
         """Average the recording over its scans.

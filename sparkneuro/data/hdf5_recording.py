@@ -6,6 +6,7 @@ import numpy as np
 
 from sparkneuro.data import row_space, store
 from sparkneuro.data.hdf5 import find_dataset, read_attributes, read_rows
+from sparkneuro.data.masked_series import MaskedSeries
 from sparkneuro.data.recording import Recording
 from sparkneuro.errors import FormatError, SettingsError
 
@@ -50,10 +51,8 @@ class Hdf5Recording(Recording):
 
         Returns
         -------
-        baseline : ndarray of shape (n_rows,), float64
-            Signal of the first scan.
-        deviation : ndarray of shape (n_scans, n_rows), float32
-            What each scan has above it.
+        series : MaskedSeries
+            Their series.
         sha256 : str
             Of the file.
         """
@@ -65,7 +64,7 @@ class Hdf5Recording(Recording):
             baseline = chosen[0] if baseline is None else baseline
             with np.errstate(over="ignore", invalid="ignore"):
                 deviation[first : first + len(block)] = chosen - baseline
-        return baseline, deviation, _hash(self.path)
+        return MaskedSeries(baseline, deviation), _hash(self.path)
 
     def read_mean(self):
         """Average the recording over its scans.

@@ -2,7 +2,7 @@
 
 from sparkneuro.data.nifti import check_bold, read_header
 from sparkneuro.data.recording import Recording
-from sparkneuro.data.scans import read_masked_series, read_mean_image
+from sparkneuro.data.scans import read_mean_image, read_series
 
 
 class NiftiRecording(Recording):
@@ -31,14 +31,12 @@ class NiftiRecording(Recording):
 
         Returns
         -------
-        baseline : ndarray of shape (n_rows,), float64
-            Signal of the first scan.
-        deviation : ndarray of shape (n_scans, n_rows), float32
-            What each scan has above it.
+        series : MaskedSeries
+            Their series.
         sha256 : str
             Of the file.
         """
-        return read_masked_series(self.path, selected, prepare)
+        return read_series(self.path, selected, prepare)
 
     def read_mean(self):
         """Average the run over its scans.

@@ -63,10 +63,8 @@ class Recording:
 
         Returns
         -------
-        baseline : ndarray of shape (n_rows,), float64
-            Signal of the first scan, in the unit of the file.
-        deviation : ndarray of shape (n_scans, n_rows), float32
-            What each scan has above it.
+        series : MaskedSeries
+            Their series, in the unit of the file.
         sha256 : str
             Of the file as it is stored.
 

@@ -1,8 +1,11 @@
 """The scans of a BOLD run, read once and forward in blocks of bounded size: never the whole 4-D image, never as float64."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from sparkneuro.data.byte_stream import ByteStream
+from sparkneuro.data.masked_series import MaskedSeries
 from sparkneuro.data.nifti import check_bold, check_grid, parse_header, truncated
 
 BLOCK_BYTES = 1 << 20
@@ -44,11 +47,8 @@ def read_blocks(header, stream, n_bytes=BLOCK_BYTES):
         yield first, np.frombuffer(part, header.dtype).reshape(-1, scan_bytes // header.dtype.itemsize)
 
 
-def read_masked_series(path, mask, prepare=None):
+def read_series(path, mask, prepare=None):
     """Read the BOLD series of a mask's voxels: one forward pass, in the memory of the result and one block of scans.
-
-    ``bold = baseline + deviation``. A scanner's values have a large offset (35,000, say, around which they change by 200),
-    where float32 is good to 1e-5 of the change only; as deviations from the first scan it is good to 1e-7.
 
     Parameters
     ----------
@@ -61,10 +61,8 @@ def read_masked_series(path, mask, prepare=None):
 
     Returns
     -------
-    baseline : ndarray of shape (n_voxels,), float64
-        BOLD signal of the first scan, scaled as the header says, in the unit of the file.
-    deviation : ndarray of shape (n_scans, n_voxels), float32
-        What each scan has above it.
+    series : MaskedSeries
+        2 bytes a value for the integers that scanners write, 4 for other types and for what was prepared.
     sha256 : str
         Of the file as it is stored.
 
@@ -77,16 +75,45 @@ def read_masked_series(path, mask, prepare=None):
         header = check_bold(parse_header(stream))
         check_grid(header, mask.shape)
         places = np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
-        baseline, deviation = None, np.empty((header.shape[3], len(places)), np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):  # infinity stays infinite or becomes NaN, and is counted later
-            for first, block in read_blocks(header, stream):
-                if prepare is not None:
-                    block = _prepare(prepare, header, block)
-                for scan, stored in enumerate(block, start=first):
-                    values = (stored[places] if prepare else header.scale(stored[places])).astype(np.float64, copy=False)
-                    baseline = values if baseline is None else baseline
-                    np.subtract(values, baseline, out=deviation[scan], casting="same_kind")
-        return baseline, deviation, stream.finish()
+        small = header.dtype.kind in "iu" and header.dtype.itemsize <= 2 and prepare is None
+        stored = np.empty((header.shape[3], len(places)), header.dtype.newbyteorder("=") if small else np.float32)
+        gather, blocks = _gather_integers if small else _gather_deviations, read_blocks(header, stream)
+        if prepare is not None:
+            blocks = ((start, _prepare(prepare, header, block)) for start, block in blocks)
+            header = replace(header, slope=None, dtype=np.dtype(np.float64))
+        first = gather(header, blocks, places, stored)
+        sha256 = stream.finish()
+    if small and header.slope in (None, 1):
+        return MaskedSeries(np.full(len(places), header.inter or 0.0), stored), sha256
+    baseline = header.scale(first).astype(np.float64, copy=False)
+    return (MaskedSeries(baseline, stored, first, header.slope) if small else MaskedSeries(baseline, stored)), sha256
+
+
+def _gather_integers(header, blocks, places, stored):
+    """Fill the stored values of the voxels; return those of the first scan."""
+    for start, block in blocks:
+        for scan, values in enumerate(block, start=start):
+            if header.dtype.isnative:
+                np.take(values, places, out=stored[scan], mode="clip")  # another mode would go through a copy
+            else:
+                stored[scan] = values[places]
+    return stored[0].copy()
+
+
+def _gather_deviations(header, blocks, places, stored):
+    """Fill the deviations of the voxels; return the stored values of the first scan."""
+    first = baseline = None
+    as_stored = header.slope is None or (header.slope == 1 and not header.inter)
+    exact = np.float32 if as_stored and header.dtype.newbyteorder("=") == np.float32 else np.float64
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity stays infinite or becomes NaN, and is counted later
+        for start, block in blocks:
+            for scan, values in enumerate(block, start=start):
+                values = values.take(places)
+                first = values if first is None else first
+                values = header.scale(values).astype(exact, copy=False)
+                baseline = values if baseline is None else baseline
+                np.subtract(values, baseline, out=stored[scan], casting="same_kind")
+    return first
 
 
 def _prepare(prepare, header, block):

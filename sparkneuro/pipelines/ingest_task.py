@@ -9,7 +9,7 @@ import numpy as np
 
 from sparkneuro import __version__
 from sparkneuro.data import row_space, store
-from sparkneuro.data.block import block_path, open_block
+from sparkneuro.data.block import block_path
 from sparkneuro.data.nifti import read_volume, write_volume
 from sparkneuro.data.receipts import read_receipt, receipt_path, write_receipt
 from sparkneuro.data.recording import open_recording
@@ -18,16 +18,12 @@ from sparkneuro.data.scan_ranges import to_ranges
 from sparkneuro.data.scans import read_mean_image
 from sparkneuro.data.voxel_table import Run
 from sparkneuro.errors import FormatError
+from sparkneuro.pipelines.ingest_blocks import write_blocks
 from sparkneuro.pipelines.ingest_confounds import read_nuisance
 from sparkneuro.pipelines.ingest_quality import keep_quality
 from sparkneuro.pipelines.ingest_selection import select_rows
 from sparkneuro.preprocess.brain_mask import compute_mask
-from sparkneuro.preprocess.clean import clean_bold
-from sparkneuro.preprocess.quality import measure_quality
 from sparkneuro.preprocess.run_quality import RunQuality
-
-STRIP = 256
-"""Voxels that are cleaned at a time: as float64, several times over, they are what an ingest holds beside the masked run."""
 
 
 def make_run_mask(job):
@@ -67,9 +63,9 @@ def make_run_mask(job):
 def ingest_run(job):
     """Read one run, clean it and write its blocks, its tSNR map, its quality and, last, its receipt.
 
-    The peak memory beside the imports is the masked run as float32, and some 10 MB: a block of scans, a strip's copies in
-    float64, a page of Parquet. For a run of 30 MB that is 1.35 times the run, for one of 91 MB 1.15 times
-    (``tests/pipelines/test_ingest_memory.py`` measures it).
+    The peak memory beside the imports is the masked run as it is stored (2 bytes a value for a scanner's integers, 4 for
+    floats), the rows of a block five times at most, and some 20 MB: a scan, a strip, a page, code that is loaded on the way.
+    ``tests/pipelines/test_ingest_memory.py`` measures it on a small run, ``benchmarks/ingest.py`` on a large one.
 
     Parameters
     ----------
@@ -102,7 +98,7 @@ def ingest_run(job):
         rows, series, sha256, coverage = _read_rows(job, recording, selection)
         nuisance = read_nuisance(source, job["recipe"])
         watch = RunQuality(source.n_scans if nuisance[1] is None else len(nuisance[1]), selection.n_rows)
-        quality = _write_blocks(job, source, series, rows, n_blocks, nuisance, watch)
+        quality = write_blocks(job, source, series, rows, nuisance, watch)
         run, facts = _describe(source, sha256, rows, quality, nuisance[1])
         _write_tsnr(job["table"], run, selection.numbers, rows, quality[2], job["affine"])
         write_receipt(job["table"], run.key, {
@@ -118,15 +114,15 @@ def ingest_run(job):
 
 
 def _read_rows(job, recording, selection):
-    """Return the rows' numbers, (baseline, deviation) of each, the file's hash, and of parcels how much of each is covered."""
+    """Return the rows' numbers, their series, the file's hash, and of parcels how much of each is covered."""
     smoothing = job["recipe"].get("smoothing_fwhm")
     prepare = partial(_smooth, affine=recording.affine, smoothing_fwhm=smoothing) if smoothing else None
-    *series, sha256 = recording.read_series(selection.selected, prepare)
+    series, sha256 = recording.read_series(selection.selected, prepare)
     if job["rows"] != row_space.PARCELS:
         return selection.row, series, sha256, None
     from sparkneuro.preprocess.parcels import average_parcels
 
-    *series, coverage = average_parcels(*series, selection.row, selection.n_rows)
+    series, coverage = average_parcels(series, selection.row, selection.n_rows)
     return np.arange(selection.n_rows, dtype=np.int32), series, sha256, [round(float(share), 4) for share in coverage]
 
 
@@ -134,43 +130,6 @@ def _smooth(scans, affine, smoothing_fwhm):
     from sparkneuro.preprocess.smooth import smooth_scans
 
     return smooth_scans(scans, affine, smoothing_fwhm)
-
-
-def _write_blocks(job, source, series, voxels, n_blocks, nuisance, watch):
-    """Clean and write block by block; return non_finite, constant and tsnr of all voxels, in the run's order."""
-    recipe, (baseline, deviation), (confounds, kept_scans) = job["recipe"], series, nuisance
-    clean = {key: recipe[key] for key in ("detrend", "high_pass", "standardize")} | {"sample_mask": kept_scans}
-    quality = np.zeros(len(voxels), bool), np.zeros(len(voxels), bool), np.zeros(len(voxels), np.float32)
-    bounds = np.searchsorted(voxels, np.arange(n_blocks + 1) * job["block_size"])
-    for block, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
-        with open_block(block_path(job["table"], source, block), source) as append:
-            for left in range(start, stop, STRIP):
-                strip = slice(left, min(stop, left + STRIP))
-                bold = deviation[:, strip] + baseline[strip]
-                cleaned, *found = _clean_strip(bold, source.t_r, confounds, clean)
-                for whole, part in zip(quality, found, strict=True):
-                    whole[strip] = part
-                kept = ~(found[0] | found[1])
-                append(voxels[strip][kept], np.ascontiguousarray(cleaned.T, np.float32))
-                before = bold if kept_scans is None else bold[kept_scans]
-                watch.add(voxels[strip][kept], before if kept.all() else before[:, kept], cleaned)
-    return quality
-
-
-def _clean_strip(bold, t_r, confounds, clean):
-    """Return the cleaned series of the usable voxels, then non_finite, constant and tsnr of all of them."""
-    non_finite, constant, tsnr = measure_quality(bold)
-    usable = ~(non_finite | constant)
-    if not usable.any():
-        return np.empty((len(bold), 0)), non_finite, constant, tsnr
-    bold = bold if usable.all() else bold[:, usable]
-    cleaned = clean_bold(bold, t_r, confounds=confounds, **clean)
-    # nilearn leaves a series undivided when cleaning has left nothing of it
-    least = 0.5 if clean["standardize"] else 1e-9 * bold.std(axis=0)
-    left = cleaned.std(axis=0) > least
-    constant[np.flatnonzero(usable)[~left]] = True
-    tsnr[constant] = 0
-    return (cleaned if left.all() else cleaned[:, left]), non_finite, constant, tsnr
 
 
 def _describe(source, sha256, voxels, quality, kept_scans):

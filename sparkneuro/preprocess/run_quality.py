@@ -1,7 +1,8 @@
 """The quality of one run before and after cleaning, gathered while its voxels pass by in strips.
 
-All voxels go into DVARS and the global signal. What needs whole series twice (carpets, correlations, edges) is measured on at
-most 300 voxels spread evenly over the mask, the same ones in every run of a table.
+All voxels go into DVARS and the global signal; of masks above 65,536 voxels, at least 32,768 spread evenly. What needs whole
+series twice (carpets, correlations, edges) is measured on at most 300 voxels spread evenly over the mask, the same ones in every
+run of a table.
 """
 
 import numpy as np
@@ -15,6 +16,8 @@ DVARS_SPIKE = 1.5
 """Standardised DVARS above which a scan counts as a spike."""
 ROWS_PER_NODE = 3
 """Of this many rows of the carpet one is a node of the connectivity."""
+MEASURED = 32_768
+"""Voxels that are enough for DVARS and the global signal: their mean square is then good to about 1 %."""
 STAGES = ("before", "after")
 
 
@@ -27,19 +30,41 @@ class RunQuality:
         Scans of the run.
     n_voxels : int
         Voxels of the table's mask.
+
+    Attributes
+    ----------
+    n_rows : int
+        The same.
     """
 
     def __init__(self, n_scans, n_voxels):
+        self.n_rows = n_voxels
         self._n_scans = n_scans
+        self._thinning = max(1, n_voxels // MEASURED)
         self._spacing = choose_step(n_voxels, 1)
         self._step = choose_step(n_voxels, n_scans)
         self._n_nodes = -(-n_voxels // (self._spacing * ROWS_PER_NODE))
-        self._sums = {stage: DvarsSums(n_scans, n_voxels) for stage in STAGES}
+        self._sums = {stage: DvarsSums(n_scans, n_voxels // self._thinning) for stage in STAGES}
         self._rows = {stage: [] for stage in STAGES}
         self._voxels = []
 
+    def choose(self, voxels):
+        """Choose the voxels that are measured.
+
+        Parameters
+        ----------
+        voxels : ndarray of shape (n,), int
+            Numbers of voxels in the table's mask.
+
+        Returns
+        -------
+        places : ndarray of shape (m,), int
+            Where those stand that `add` is to be given.
+        """
+        return np.flatnonzero((voxels % self._thinning == 0) | (voxels % self._step == 0))
+
     def add(self, voxels, before, after):
-        """Take the next usable voxels.
+        """Take the next usable voxels, of those that `choose` has chosen.
 
         Parameters
         ----------

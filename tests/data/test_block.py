@@ -4,7 +4,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sparkneuro.data.block import BLOCK_SCHEMA, block_path, flatten_lists, read_block, read_voxels, write_block
+from sparkneuro.data import block
+from sparkneuro.data.block import (
+    BLOCK_SCHEMA,
+    block_path,
+    flatten_lists,
+    open_block,
+    read_block,
+    read_voxels,
+    write_block,
+)
 from sparkneuro.data.voxel_table import Run
 from sparkneuro.errors import FormatError
 
@@ -36,6 +45,47 @@ def test_a_block_without_rows_is_a_file_too(tmp_path):
     write_block(str(tmp_path), RUN, 0, np.empty(0, np.int32), np.empty((0, 9), np.float32))
     voxel, series = read_block(block_path(str(tmp_path), RUN, 0), 9)
     assert voxel.shape == (0,) and series.shape == (0, 9)
+
+
+@pytest.mark.parametrize(("n_rows", "n_scans"), [(5, 9), (1, 1), (700, 1000), (9000, 3)])
+def test_a_framed_file_is_byte_for_byte_what_pyarrow_writes(tmp_path, monkeypatch, n_rows, n_scans):
+    rng = np.random.default_rng(0)
+    voxel = np.sort(rng.choice(100_000, n_rows, replace=False)).astype(np.int32)
+    series = rng.normal(size=(n_rows, n_scans)).astype(np.float32)
+    for name, frame in (("framed", block._make_frame), ("plain", lambda *shape: None)):
+        monkeypatch.setattr(block, "_make_frame", frame)
+        with open_block(str(tmp_path / name), RUN) as append:
+            append(voxel, series)
+    assert block.pq.ParquetFile(tmp_path / "framed").metadata.num_row_groups == {700: 3, 9000: 2}.get(n_rows, 1)
+    assert (tmp_path / "framed").read_bytes() == (tmp_path / "plain").read_bytes()
+
+
+def test_every_shape_has_a_frame_and_other_labels_have_another():
+    assert all(block._make_frame(labels, 40, 30) for labels in (("", "rest", ""), ("a", "rest", "2")))
+
+
+def test_parts_become_one_block(tmp_path, rows):
+    with open_block(str(tmp_path / "x.parquet"), RUN) as append:
+        append(rows[0][:2], rows[1][:2])
+        append(rows[0][2:], rows[1][2:])
+    voxel, series = read_block(str(tmp_path / "x.parquet"), 9)
+    np.testing.assert_array_equal(voxel, rows[0])
+    np.testing.assert_array_equal(series, rows[1])
+
+
+def test_a_block_of_no_parts_or_of_parts_without_rows_is_a_file_too(tmp_path):
+    with open_block(str(tmp_path / "none.parquet"), RUN):
+        pass
+    with open_block(str(tmp_path / "empty.parquet"), RUN) as append:
+        append(np.empty(0, np.int32), np.empty((0, 9), np.float32))
+    assert all(len(read_block(str(tmp_path / name), 9)[0]) == 0 for name in ("none.parquet", "empty.parquet"))
+
+
+def test_a_block_that_fails_leaves_no_file(tmp_path, rows):
+    with pytest.raises(ZeroDivisionError), open_block(str(tmp_path / "x.parquet"), RUN) as append:
+        append(*rows)
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_file_is_named_by_the_run_and_read_by_pandas(tmp_path, rows):

@@ -79,18 +79,18 @@ def test_a_reader_tells_shape_scans_and_repetition_time(recorded):
 def test_a_reader_gives_the_chosen_rows_in_order(recorded):
     path, values, shape = recorded
     selected = np.random.default_rng(6).random(shape) < 0.4
-    baseline, deviation, sha256 = open_recording(str(path)).read_series(selected)
-    np.testing.assert_allclose(baseline + deviation, values[:, selected.ravel()], rtol=1e-7)
-    assert (baseline.dtype, deviation.dtype, deviation.shape) == (np.float64, np.float32, (N_SCANS, selected.sum()))
+    series, sha256 = open_recording(str(path)).read_series(selected)
+    np.testing.assert_allclose(series.bold(slice(None)), values[:, selected.ravel()], rtol=1e-7)
+    assert series.rows().shape == (selected.sum(), N_SCANS) and series.rows().dtype == np.float32
     assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_reader_gives_nothing_for_no_rows_and_all_for_all(recorded):
     path, values, shape = recorded
     recording = open_recording(str(path))
-    assert recording.read_series(np.zeros(shape, bool))[1].shape == (N_SCANS, 0)
-    baseline, deviation, _ = recording.read_series(np.ones(shape, bool))
-    np.testing.assert_allclose(baseline + deviation, values, rtol=1e-7)
+    assert recording.read_series(np.zeros(shape, bool))[0].rows().shape == (0, N_SCANS)
+    series, _ = recording.read_series(np.ones(shape, bool))
+    np.testing.assert_allclose(series.bold(slice(None)), values, rtol=1e-7)
 
 
 def test_a_reader_averages_over_scans(recorded):
@@ -132,9 +132,9 @@ def test_whole_scans_are_prepared_before_rows_are_taken(tmp_path):
     values = np.random.default_rng(5).normal(size=(N_SCANS, int(np.prod(SHAPE)))).astype(np.float32)
     path = write_gzipped(tmp_path, values)
     selected = np.random.default_rng(6).random(SHAPE) < 0.4
-    baseline, deviation, _ = open_recording(str(path)).read_series(selected, prepare=lambda scans: np.flip(scans, axis=2))
+    series, _ = open_recording(str(path)).read_series(selected, prepare=lambda scans: np.flip(scans, axis=2))
     expected = np.flip(values.reshape(N_SCANS, *SHAPE), axis=2)[:, selected]
-    np.testing.assert_allclose(baseline + deviation, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(series.bold(slice(None)), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_maps_over_grayordinates_come_back(tmp_path):

@@ -13,6 +13,13 @@ from sparkneuro.errors import FormatError
 REAL_TYPES = ["u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
 
 
+def read_masked_series(path, mask):
+    """Baseline, deviations (n_scans, n_voxels) and hash, as `read_series` gives them."""
+    series, sha256 = scans.read_series(path, mask)
+    deviation = series.scans(0, series.n_scans)
+    return series.bold(slice(None))[0], (deviation - deviation[0]).astype(np.float32), sha256
+
+
 @pytest.fixture
 def mask():
     """A mask on the grid of `write_bold`, neither full nor regular."""
@@ -23,7 +30,7 @@ def mask():
 @pytest.mark.parametrize("slope", [None, 0.37])
 def test_masked_series_are_those_of_nibabel_for_every_type(write_bold, mask, dtype, slope):
     path, theirs = write_bold(dtype=np.dtype(dtype), slope=slope)
-    baseline, deviation, sha256 = scans.read_masked_series(path, mask)
+    baseline, deviation, sha256 = read_masked_series(path, mask)
     expected = theirs.get_fdata()[mask].T
     assert (baseline.dtype, deviation.dtype) == (np.float64, np.float32) and deviation.flags.c_contiguous
     np.testing.assert_array_equal(baseline, expected[0])
@@ -36,14 +43,14 @@ def test_masked_series_are_those_of_nibabel_for_every_type(write_bold, mask, dty
 )
 def test_every_kind_of_file_gives_the_same_series(write_bold, mask, name, image):
     path, theirs = write_bold(name, image=image)
-    baseline, deviation, _ = scans.read_masked_series(path, mask)
+    baseline, deviation, _ = read_masked_series(path, mask)
     np.testing.assert_array_equal(baseline + deviation, theirs.get_fdata()[mask].T)
 
 
 def test_a_large_offset_does_not_cost_precision(tmp_path, affine, mask):
     values = 1e6 + np.random.default_rng(0).normal(size=(5, 6, 4, 7))
     nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "offset.nii")
-    baseline, deviation, _ = scans.read_masked_series(str(tmp_path / "offset.nii"), mask)
+    baseline, deviation, _ = read_masked_series(str(tmp_path / "offset.nii"), mask)
     np.testing.assert_allclose(baseline + deviation - 1e6, values[mask].T - 1e6, atol=1e-6)
 
 
@@ -66,7 +73,7 @@ def test_the_mean_image_is_the_mean_over_scans(write_bold, dtype):
     np.testing.assert_array_equal(affine, theirs.affine)
 
 
-@pytest.mark.parametrize("read", [scans.read_masked_series, lambda path, mask: scans.read_mean_image(path)])
+@pytest.mark.parametrize("read", [read_masked_series, lambda path, mask: scans.read_mean_image(path)])
 def test_a_truncated_file_is_told_from_a_damaged_one(write_bold, tmp_path, mask, read):
     path, _ = write_bold(dtype=np.float64)
     content = open(path, "rb").read()
@@ -82,18 +89,18 @@ def test_a_gzip_member_that_ends_early_is_called_truncated(write_bold, tmp_path,
     content = gzip.decompress(open(write_bold()[0], "rb").read())
     (tmp_path / "short.nii.gz").write_bytes(gzip.compress(content[:-240]))
     with pytest.raises(FormatError, match="promises 1680 bytes of data, the file holds 1440"):
-        scans.read_masked_series(str(tmp_path / "short.nii.gz"), mask)
+        read_masked_series(str(tmp_path / "short.nii.gz"), mask)
 
 
 def test_a_volume_is_not_a_run_and_a_mask_must_fit(write_bold, mask):
     with pytest.raises(FormatError, match="4-D image, and this one has shape .*is it a mask or a mean image"):
         scans.read_mean_image(write_bold("v.nii.gz", shape=(5, 6, 4))[0])
     with pytest.raises(FormatError, match=r"grid is \(5, 6, 4\), that of the mask is \(6, 5, 4\); resample"):
-        scans.read_masked_series(write_bold()[0], mask.transpose(1, 0, 2))
+        read_masked_series(write_bold()[0], mask.transpose(1, 0, 2))
 
 
 def test_float64_beyond_float32_becomes_infinite_without_a_warning(tmp_path, affine):
     values = np.arange(120).reshape(2, 3, 4, 5) * 1e300
     nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "big.nii")
     assert read_header(tmp_path / "big.nii").dtype == np.float64
-    assert np.isinf(scans.read_masked_series(str(tmp_path / "big.nii"), np.ones((2, 3, 4), bool))[1][1:]).all()
+    assert np.isinf(read_masked_series(str(tmp_path / "big.nii"), np.ones((2, 3, 4), bool))[1][1:]).all()
