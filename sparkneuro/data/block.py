@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparkneuro.data import store
-from sparkneuro.errors import FormatError
+from sparkneuro.errors import FormatError, StorageError
 
 _PAGE_BYTES = 1 << 17
 _FLOAT = pa.field("element", pa.float32(), nullable=False)
@@ -119,10 +119,11 @@ def read_block(path, length):
     """
     if not store.exists(path):
         raise FormatError(f"{path}: this file of the voxel table is missing; make the table again.")
-    filesystem, inner = store.locate(path)
     try:
-        with filesystem.open_input_file(inner) as file:
+        with store.open_file(path) as file:
             rows = pq.ParquetFile(file).read(columns=["voxel", "series"], use_threads=False)
+    except StorageError:
+        raise
     except (pa.ArrowInvalid, OSError) as error:
         raise FormatError(f"{path}: this file of the voxel table is damaged ({error}); make the table again.") from error
     return rows["voxel"].combine_chunks().to_numpy(), flatten_lists(rows["series"].combine_chunks(), length, path)

@@ -81,22 +81,6 @@ def locate(path):
 LOCAL = fs.LocalFileSystem()
 
 
-def is_local(path):
-    """Tell whether a path is on this machine's own filesystem, or one that is mounted like it.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-        Plain path or URI.
-
-    Returns
-    -------
-    local : bool
-        Whether the system itself opens it.
-    """
-    return scheme_of(path) in ("", "file")
-
-
 def is_of_storage(error):
     """Tell whether an error is the storage's, and not one of what is stored.
 

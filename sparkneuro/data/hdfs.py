@@ -19,6 +19,7 @@ from sparkneuro.errors import StorageError
 _STREAM_BUFFER, _FILE_BUFFER, _WRITE_BUFFER = 4 << 20, 256 << 10, 1 << 20
 # A NameNode that is down is reported after seconds; by default it would be asked for three minutes.
 _PATIENCE = {"dfs.client.failover.max.attempts": "6", "dfs.client.failover.sleep.max.millis": "4000"}
+_USERS = {}  # library -> process that first used it
 _REMOTE = re.compile(r'RPCError\("(?P<kind>[^"]*)", "(?P<text>.*)"\)', re.DOTALL)
 
 
@@ -45,11 +46,10 @@ def locate_file(uri):
     Raises
     ------
     StorageError
-        When nothing is installed that reads HDFS, or its address makes no sense.
+        When nothing is installed that reads HDFS, its address makes no sense, or the process was forked from one that used HDFS.
     """
     authority, _, path = uri.partition("://")[2].partition("/")
     user, folder = os.environ.get("HADOOP_USER_NAME", ""), os.environ.get("HADOOP_CONF_DIR", "")
-    # A client does not survive a fork: the threads that it counts on stay behind.
     return _connect(os.getpid(), authority, user, folder), "/" + path.rstrip("/")
 
 
@@ -59,6 +59,10 @@ def _connect(pid, authority, user, folder):
         from hdfs_native import Client
     except ImportError:
         return _connect_by_java(authority, user)
+    if _USERS.setdefault("hdfs_native", pid) != pid:
+        # Its threads stay behind in the parent, for good: every call would wait for them.
+        forked = f"hdfs://{authority}/: could not be opened: this process was forked from one that has used HDFS"
+        raise StorageError(f"{forked}; start it by spawn (multiprocessing.get_context('spawn')).")
     try:
         return fs.PyFileSystem(HdfsHandler(Client(f"hdfs://{authority}", _PATIENCE)))
     except (RuntimeError, OSError, ValueError) as error:

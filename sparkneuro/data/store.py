@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from pyarrow import fs
 
-from sparkneuro.data.filesystems import LOCAL, is_local, is_of_storage, locate, scheme_of, storage_error
+from sparkneuro.data.filesystems import LOCAL, is_of_storage, locate, scheme_of, storage_error
 from sparkneuro.data.renamed_file import TEMPORARY, write_and_rename
 from sparkneuro.data.reported_stream import ReportedStream
 from sparkneuro.data.s3_upload import abort_uploads, upload_replacement
@@ -65,6 +65,22 @@ def make_absolute(path):
     """
     text = os.fspath(path)
     return text if scheme_of(text) else locate(text)[1]
+
+
+def is_local(path):
+    """Tell whether a path is on this machine's own filesystem, or one that is mounted like it.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Plain path or URI.
+
+    Returns
+    -------
+    local : bool
+        Whether the system itself opens it.
+    """
+    return locate(path)[0].type_name == "local"
 
 
 def open_stream(path):

@@ -86,12 +86,11 @@ def claim_folder(output, recipe):
     StorageError
         When the folder cannot be written.
     """
-    filesystem, inner = store.locate(output)
-    if filesystem.type_name != "local":
+    if not store.is_local(output):
         _write_recipe(output, recipe)
         yield
         return
-    lock = Path(inner, LOCK)
+    lock = Path(store.locate(output)[1], LOCK)
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = open(lock, "w")

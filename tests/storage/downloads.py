@@ -1,8 +1,8 @@
-"""What the servers of these tests are made of: jars inside source distributions of the Python package index, checked by hash and cached.
+"""What the servers of these tests are made of: jars inside source distributions of the Python package index, cached.
 
-An HDFS (NameNode and DataNode) comes from the jars of an old pyspark, S3A from those of an old sagemaker_pyspark. pip itself
-cannot fetch them where it insists on building them first, so the index that it is configured for is asked for the file.
-``python tests/storage/downloads.py`` brings all into the cache; with ``--check`` it only tells, by its exit status, whether they are there.
+HDFS (NameNode and DataNode) is among the jars of an old pyspark, S3A among those of an old sagemaker_pyspark. pip fetches neither
+where it insists on building them first, so the index that pip is configured for is asked for the file, whose hash is checked.
+``python tests/storage/downloads.py`` brings all into the cache; with ``--check`` its status tells whether all is there.
 """
 
 import hashlib
@@ -50,9 +50,9 @@ class Jars:
 
 HADOOP = Jars(
     "pyspark", "2.4.8", "3a19b71b8dc8dd91ebc943604a05e1ab01bce052456d42937035632d852d78dc",
-    ("hadoop-", "commons-", "guava-", "log4j-", "slf4j-", "jetty-", "jersey-", "jsr305-", "protobuf-java-", "netty-", "htrace-",
-     "jackson-", "servlet-api", "javax.", "xmlenc-", "leveldbjni-", "xercesImpl", "xml-apis", "jackson-core-asl", "asm-", "curator-",
-     "zookeeper-", "gson-", "api-", "apacheds-", "avro-", "snappy-"),
+    ("hadoop-hdfs-", "hadoop-common-", "hadoop-auth-", "hadoop-annotations-", "commons-", "guava-", "log4j-", "slf4j-", "jetty-",
+     "jersey-", "jsr305-", "protobuf-java-", "netty-", "htrace-", "jackson-core-asl", "jackson-mapper-asl", "javax.", "xmlenc-",
+     "leveldbjni-", "xercesImpl", "asm-", "servlet-api"),
 )  # fmt: skip
 S3A = Jars(
     "sagemaker-pyspark", "1.4.5", "05ca2d5081d7138ce29a8fb0a9cba077f28c825288ed07aed46a82e63c0bf1fb",

@@ -1,12 +1,14 @@
-"""Real servers of S3 and HDFS on loopback, on free ports, stopped by their own pids: moto, SeaweedFS, and Hadoop's NameNode and DataNode."""
+"""Servers of S3 and HDFS on loopback and free ports, each stopped by its pid: moto, SeaweedFS, Hadoop's NameNode and DataNode."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -139,12 +141,59 @@ class S3Server:
 
 
 class Moto(S3Server):
-    """moto's S3, in the memory of a process."""
+    """moto's S3, in a thread and the memory of this process.
 
-    def __init__(self, folder):
-        super().__init__(folder, *free_ports(1))
-        # One that asks for no credentials; moto is told by its words alone.
-        self.server = Server(folder, "moto", [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)])
+    Attributes
+    ----------
+    refuse : callable or None
+        ``refuse(request) -> (status, code) or None`` may answer in place of S3; `request` is what WSGI calls the environment.
+    requests : list of str
+        What was asked, e.g. ``PUT /brains/name``, since a test has emptied it.
+    """
+
+    def __init__(self):
+        super().__init__(None, *free_ports(1))
+        self.refuse, self.requests, self._server = None, [], None
+
+    def start(self):
+        """Start it, or start it again with what it holds."""
+        from moto.server import DomainDispatcherApplication, create_backend_app
+        from werkzeug.serving import WSGIRequestHandler, make_server
+
+        class Quiet(WSGIRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log(self, *words):
+                pass
+
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._server = make_server("127.0.0.1", self.port, self._answer, threaded=True, request_handler=Quiet)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        if not self._takes_objects():
+            raise ServerError("moto takes no objects")
+        self.requests.clear()
+        return self
+
+    def kill(self):
+        """End it; what it holds stays."""
+        self.stop()
+
+    def stop(self):
+        """End it."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _answer(self, request, start_response):
+        query = f"?{request['QUERY_STRING']}" if request["QUERY_STRING"] else ""
+        self.requests.append(f"{request['REQUEST_METHOD']} {request['PATH_INFO']}{query}")
+        refused = self.refuse and self.refuse(request)
+        if not refused:
+            return self._moto(request, start_response)
+        request["wsgi.input"].read(int(request.get("CONTENT_LENGTH") or 0))
+        body = f"<Error><Code>{refused[1]}</Code><Message>refused</Message></Error>".encode()
+        start_response(refused[0], [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+        return [] if request["REQUEST_METHOD"] == "HEAD" else [body]
 
 
 class SeaweedFS(S3Server):
@@ -160,9 +209,12 @@ class SeaweedFS(S3Server):
             "master.port": master, "volume.port": volume, "filer.port": filer, "s3.port": s3, "master.port.grpc": grpc[0],
             "volume.port.grpc": grpc[1], "filer.port.grpc": grpc[2], "s3.port.grpc": grpc[3],
         }  # fmt: skip
-        data = folder / "seaweed"
+        data, users = folder / "seaweed", folder / "users.json"
         data.mkdir()
-        fixed = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=200", "-master.volumeSizeLimitMB=64", "-s3.iam=false"]
+        key = {"accessKey": KEYS["AWS_ACCESS_KEY_ID"], "secretKey": KEYS["AWS_SECRET_ACCESS_KEY"]}
+        rights = ["Admin", "Read", "List", "Tagging", "Write"]
+        users.write_text(json.dumps({"identities": [{"name": "brain", "credentials": [key], "actions": rights}]}))
+        fixed = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=200", "-master.volumeSizeLimitMB=64", f"-s3.config={users}"]
         words = [weed, "server", "-s3", f"-dir={data}", *fixed, *(f"-{name}={port}" for name, port in ports.items())]
         self.server = Server(folder, "seaweed", words, {"WEED_TELEMETRY": "false"})
 
@@ -184,19 +236,24 @@ class HDFS:
 
     def __init__(self, folder):
         self.folder, self.environment = folder, {"HADOOP_USER_NAME": "brain"}
-        name, name_web, data, data_web, data_ipc, secondary = free_ports(6)
+        name, name_web, data, data_web, data_ipc = free_ports(5)
         self.uri, self.port = f"hdfs://127.0.0.1:{name}", name
         self._web = f"http://127.0.0.1:{name_web}/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState"
         self._settings = {
-            "fs.defaultFS": self.uri, "dfs.namenode.name.dir": f"file://{folder}/name", "dfs.datanode.data.dir": f"file://{folder}/data",
-            "dfs.namenode.http-address": f"127.0.0.1:{name_web}", "dfs.datanode.address": f"127.0.0.1:{data}",
-            "dfs.datanode.http.address": f"127.0.0.1:{data_web}", "dfs.datanode.ipc.address": f"127.0.0.1:{data_ipc}",
-            "dfs.namenode.secondary.http-address": f"127.0.0.1:{secondary}", "dfs.replication": "1", "dfs.webhdfs.enabled": "false",
-            "dfs.namenode.datanode.registration.ip-hostname-check": "false", "dfs.permissions.enabled": "true",
-            "dfs.namenode.safemode.extension": "0", "dfs.client.use.datanode.hostname": "false", "hadoop.tmp.dir": str(folder / "tmp"),
-            # A superuser of this name, whoever runs the tests.
-            "dfs.permissions.superusergroup": "brain",
-        }  # fmt: skip
+            "fs.defaultFS": self.uri,
+            "hadoop.tmp.dir": str(folder / "tmp"),
+            "dfs.replication": "1",
+            "dfs.webhdfs.enabled": "false",
+            "dfs.heartbeat.interval": "1",
+            "dfs.namenode.name.dir": f"file://{folder}/name",
+            "dfs.namenode.http-address": f"127.0.0.1:{name_web}",
+            "dfs.namenode.safemode.extension": "0",
+            "dfs.namenode.datanode.registration.ip-hostname-check": "false",
+            "dfs.datanode.data.dir": f"file://{folder}/data",
+            "dfs.datanode.address": f"127.0.0.1:{data}",
+            "dfs.datanode.http.address": f"127.0.0.1:{data_web}",
+            "dfs.datanode.ipc.address": f"127.0.0.1:{data_ipc}",
+        }
         self._words, self.servers = None, []
 
     def start(self):
@@ -233,7 +290,8 @@ class HDFS:
         jars = downloads.fetch(downloads.HADOOP)
         for name in ("hdfs", "datanode"):  # the pages of the web servers, which must be there
             (self.folder / "classes" / "webapps" / name).mkdir(parents=True, exist_ok=True)
-        lines = "".join(f"<property><name>{name}</name><value>{value}</value></property>" for name, value in self._settings.items())
+        line = "<property><name>{}</name><value>{}</value></property>"
+        lines = "".join(line.format(*setting) for setting in self._settings.items())
         for name in ("core-site.xml", "hdfs-site.xml"):
             (self.folder / "classes" / name).write_text(f"<configuration>{lines}</configuration>")
         opened = ("java.lang", "java.util", "java.io", "java.net", "java.nio", "sun.nio.ch", "java.security")
@@ -245,11 +303,10 @@ class HDFS:
         return {"HADOOP_USER_NAME": "brain"}
 
     def _has_datanode(self):
-        import json
-
         with urllib.request.urlopen(self._web, timeout=5) as answer:
             state = json.load(answer)["beans"][0]
-        return state["NumLiveDataNodes"] == 1 and state["FSState"] == "Operational"
+        # A node that has come tells its room a heartbeat later; before that it takes no blocks.
+        return state["NumLiveDataNodes"] == 1 and state["FSState"] == "Operational" and state["CapacityRemaining"] > 0
 
 
 NODES = "org.apache.hadoop.hdfs.server"
