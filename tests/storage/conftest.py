@@ -7,7 +7,7 @@ from urllib.error import URLError
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "encoding")]
 
 import servers  # noqa: E402
 
@@ -18,7 +18,6 @@ STORAGES = [
     pytest.param("seaweed", marks=pytest.mark.storage),
     pytest.param("hdfs", marks=pytest.mark.storage),
 ]
-FAR_STORAGES = STORAGES[2:]
 
 
 @pytest.fixture(scope="session")
