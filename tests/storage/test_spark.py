@@ -20,8 +20,8 @@ pytest.importorskip("pyspark", reason="needs the spark extra")
 pytestmark = [pytest.mark.storage, pytest.mark.timeout(600)]
 # The jars of S3A that can be had are older than the Hadoop of Spark, whose new way to write durations they do not read.
 DURATIONS = {
-    "threads.keepalivetime": 60, "connection.timeout": 200000, "connection.establish.timeout": 5000, "connection.request.timeout": 0,
-    "multipart.purge.age": 86400, "assumed.role.session.duration": 1800,
+    "threads.keepalivetime": 60, "connection.timeout": 200000, "connection.establish.timeout": 5000,
+    "connection.request.timeout": 0, "multipart.purge.age": 86400, "assumed.role.session.duration": 1800,
 }  # fmt: skip
 
 
@@ -39,7 +39,8 @@ def s3a(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("server", "jars", "scheme"), [("moto", False, None), ("moto", True, "s3a"), ("seaweed", True, "s3a"), ("hdfs", False, "hdfs")]
+    ("server", "jars", "scheme"),
+    [("moto", False, None), ("moto", True, "s3a"), ("seaweed", True, "s3a"), ("hdfs", False, "hdfs")],
 )
 def test_a_table_is_copied_where_it_is(request, ask, tmp_path, server, jars, scheme):
     folder = store.join(ask(request.getfixturevalue(server)), "a study")
