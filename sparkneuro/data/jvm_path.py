@@ -48,7 +48,7 @@ def _find_bucket(spark, inner):
 
 def _opens(spark, uri, options):
     """Whether Hadoop has a filesystem for a bucket, and can start it: versions of jars that do not go together show here."""
-    java_error = require("py4j.protocol", "spark").Py4JJavaError
+    java_errors = (require("py4j.protocol", "spark").Py4JJavaError, require("pyspark.errors", "spark").PySparkException)
     hadoop = spark.sparkContext._jvm.org.apache.hadoop
     settings = hadoop.conf.Configuration(spark.sparkContext._jsc.hadoopConfiguration())
     for name, value in options.items():
@@ -56,6 +56,6 @@ def _opens(spark, uri, options):
     try:
         hadoop.fs.Path(uri).getFileSystem(settings)
         return True
-    except java_error as error:
-        LOG.info("Spark's own readers do not open %s: %s", uri, str(error.java_exception).partition("\n")[0])
+    except java_errors as error:
+        LOG.info("Spark's own readers do not open %s: %s", uri, str(getattr(error, "java_exception", error)).partition("\n")[0])
         return False

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import tables
@@ -154,9 +155,9 @@ def test_an_encoding_model_is_fitted_and_read_where_it_is(far, tmp_path):
         found[root] = {name: read_table(store.join(output, name)) for name in names}
     assert found[far].keys() == found[str(tmp_path / "near")].keys() and found[far]
     for name, expected in found[str(tmp_path / "near")].items():
-        assert found[far][name].equals(expected), name
+        pd.testing.assert_frame_equal(found[far][name], expected, obj=name)
 
 
 def read_table(path):
     with store.open_file(path) as file:
-        return pq.ParquetFile(file).read()
+        return pq.ParquetFile(file).read().to_pandas()
