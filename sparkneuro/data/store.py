@@ -80,7 +80,7 @@ def is_local(path):
     local : bool
         Whether the system itself opens it.
     """
-    return locate(path)[0].type_name == "local"
+    return scheme_of(path) in ("", "file") and locate(path)[0].type_name == "local"
 
 
 def open_stream(path):
