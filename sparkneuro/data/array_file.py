@@ -99,17 +99,15 @@ def open_array(path):
     """
     if not store.exists(path):
         raise FormatError(f"{path}: this array is missing; is the folder on a filesystem that all machines share?")
-    filesystem, inner = store.locate(path)
-    local = inner if filesystem.type_name == "local" else _fetch(path, filesystem, inner)
+    local = store.locate(path)[1] if store.is_local(path) else _fetch(path)
     try:
         return np.load(local, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise FormatError(f"{path}: this array is damaged ({error}); make it again.") from error
 
 
-def _fetch(path, filesystem, inner):
-    info = filesystem.get_file_info(inner)
-    identity = f"{path} {info.size} {info.mtime_ns}"
+def _fetch(path):
+    identity = " ".join(map(str, (path, *store.stat(path))))
     folder = Path(tempfile.gettempdir()) / f"sparkneuro-arrays-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     target = folder / (hashlib.sha256(identity.encode()).hexdigest()[:24] + ".npy")
@@ -118,12 +116,24 @@ def _fetch(path, filesystem, inner):
         if not target.exists():
             _delete_unused(folder)
             partial = target.with_suffix(".partial")
-            with filesystem.open_input_stream(inner) as source, open(partial, "wb") as sink:
-                while piece := source.read(_CHUNK):
-                    sink.write(piece)
+            _copy(path, partial)
             partial.rename(target)
         os.utime(target)
     return str(target)
+
+
+def _copy(path, partial):
+    with store.open_stream(path) as source:
+        try:
+            with open(partial, "wb") as sink:
+                while piece := source.read(_CHUNK):
+                    sink.write(piece)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            if isinstance(error, StorageError):
+                raise
+            remedy = "free some space, or set TMPDIR to a larger disk"
+            raise StorageError(f"{path}: no room for a copy of it in {partial.parent}: {error.strerror}; {remedy}.") from error
 
 
 def _delete_unused(folder):

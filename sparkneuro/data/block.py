@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparkneuro.data import store
-from sparkneuro.errors import FormatError
+from sparkneuro.errors import FormatError, StorageError
 
 _PAGE_BYTES = 1 << 17
 _GROUP_BYTES, _GROUP_ROWS = 1 << 20, 1 << 13
@@ -211,10 +211,11 @@ def read_voxels(path):
 def _read_columns(path, names):
     if not store.exists(path):
         raise FormatError(f"{path}: this file of the voxel table is missing; make the table again.")
-    filesystem, inner = store.locate(path)
     try:
-        with filesystem.open_input_file(inner) as file:
+        with store.open_file(path) as file:
             return pq.ParquetFile(file).read(columns=names, use_threads=False)
+    except StorageError:
+        raise
     except (pa.ArrowInvalid, OSError) as error:
         raise FormatError(f"{path}: this file of the voxel table is damaged ({error}); make the table again.") from error
 

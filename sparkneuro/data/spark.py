@@ -12,11 +12,15 @@ from sparkneuro import errors
 from sparkneuro.data import store
 from sparkneuro.data.bids import run_key
 from sparkneuro.data.block import flatten_lists, write_block
+from sparkneuro.data.block_rows import read_rows
+from sparkneuro.data.jvm_path import find_jvm_path
 from sparkneuro.data.receipts import RECEIPTS, write_recipe
 from sparkneuro.data.row_space import copy_row_space
 from sparkneuro.data.voxel_table import METADATA, Run, VoxelTable
 
-COLUMNS = "session string, task string, run string, voxel int, series array<float>, subject string, block int"
+COLUMNS = "session string, task string, run string, voxel int, series array<float>"
+KEYS = "subject string, block int"
+ROWS = ("subject", "block", "session", "task", "run", "voxel", "series")
 WRITTEN = "subject string, session string, task string, run string, block int, rows long, length int"
 _ONE_FILE = str(1 << 30)
 
@@ -25,6 +29,8 @@ def read_voxel_table(spark, path):
     """Read a voxel table as a DataFrame.
 
     Each file (one run and block) is one input partition: no file is split and no two are joined, so a task sees whole blocks.
+    Spark itself reads the files where it can. In a bucket it can when S3A (or EMR's own reader) is on its classpath and starts;
+    otherwise, and for public buckets without credentials, the Python workers read them, and no jar is needed.
 
     Parameters
     ----------
@@ -43,13 +49,15 @@ def read_voxel_table(spark, path):
     FormatError
         When it is not a finished voxel table.
     """
-    table = VoxelTable.open(path)
+    table = VoxelTable.open(store.make_absolute(path))
+    root, options = find_jvm_path(spark, table.path)
+    if root is None:
+        tasks = spark.range(0, len(table.runs) * table.n_blocks, 1, len(table.runs) * table.n_blocks)
+        return tasks.mapInArrow(partial(read_rows, table=table), f"{COLUMNS}, {KEYS}").select(*ROWS)
     spark.conf.set("spark.sql.files.maxPartitionBytes", _ONE_FILE)
     spark.conf.set("spark.sql.files.openCostInBytes", _ONE_FILE)
-    root = spark_path(table.path)
     folders = [f"{root}/subject={subject}" for subject in sorted({run.subject for run in table.runs})]
-    rows = spark.read.schema(COLUMNS).option("basePath", root).parquet(*folders)
-    return rows.select("subject", "block", "session", "task", "run", "voxel", "series")
+    return spark.read.schema(f"{COLUMNS}, {KEYS}").options(basePath=root, **options).parquet(*folders).select(*ROWS)
 
 
 def write_voxel_table(dataframe, path, like, column, units, step):
@@ -85,7 +93,7 @@ def write_voxel_table(dataframe, path, like, column, units, step):
     """
     path = store.make_absolute(path)
     _clear(path, like)
-    chosen = dataframe.select("subject", "block", "session", "task", "run", "voxel", column)
+    chosen = dataframe.select(*ROWS[:-1], column)
     sink = partial(_write_blocks, table_path=path, column=column)
     written = defaultdict(list)
     for file in chosen.mapInArrow(sink, WRITTEN).collect():
@@ -158,24 +166,6 @@ def count_slots(spark):
     """
     cores_per_task = int(spark.conf.get("spark.task.cpus", "1"))
     return max(spark.sparkContext.defaultParallelism // cores_per_task, 1)
-
-
-def spark_path(path):
-    """Write a path so that Spark reads it from the same filesystem as we do.
-
-    Parameters
-    ----------
-    path : str
-        Plain path or URI.
-
-    Returns
-    -------
-    uri : str
-        A plain path becomes ``file://``, whatever the cluster's default filesystem is.
-    """
-    if "://" in path:
-        return path.rstrip("/")
-    return "file://" + store.locate(path)[1].rstrip("/")
 
 
 def _call(batches, function, words):

@@ -2,20 +2,27 @@
 
 Everything else in `data/` that reads or writes a voxel table goes through these functions, so that a table on a laptop's
 disk and one in a bucket are written by the same code. A file appears whole or not at all: it is written under a hidden
-temporary name and renamed (an object store shows an object only when its upload is complete).
+temporary name and renamed; to a bucket it is uploaded when all of it is there.
 """
 
-import errno
 import os
 import posixpath
-import uuid
 from contextlib import contextmanager
 
 from pyarrow import fs
 
+from sparkneuro.data.filesystems import LOCAL, is_of_storage, locate, scheme_of, storage_error
+from sparkneuro.data.renamed_file import TEMPORARY, write_and_rename
+from sparkneuro.data.reported_stream import ReportedStream
+from sparkneuro.data.s3_upload import abort_uploads, upload_replacement
 from sparkneuro.errors import StorageError
 
-TEMPORARY = ".unfinished-"
+__all__ = [
+    "TEMPORARY", "delete", "delete_unfinished", "exists", "is_folder", "is_local", "is_of_storage", "join",
+    "list_files", "locate", "make_absolute", "open_file", "open_replacement", "open_stream", "read_bytes", "stat",
+    "storage_error", "write_bytes",
+]  # fmt: skip
+
 
 
 def join(path, *names):
@@ -26,7 +33,7 @@ def join(path, *names):
     path : str
         Folder, as a plain path or a URI.
     *names : str
-        Names below it.
+        Names below it, as `list_files` tells them.
 
     Returns
     -------
@@ -38,6 +45,8 @@ def join(path, *names):
     >>> join("s3://bucket/rest.voxels/", "_runs", "sub-01.json")
     's3://bucket/rest.voxels/_runs/sub-01.json'
     """
+    if scheme_of(path) == "file":  # where a percent sign announces another letter
+        names = [name.replace("%", "%25") for name in names]
     return posixpath.join(str(path).rstrip("/") or "/", *names)
 
 
@@ -55,11 +64,11 @@ def make_absolute(path):
         A plain path from the root on; a URI as it is. Executors and later commands have working directories of their own.
     """
     text = os.fspath(path)
-    return text if "://" in text else locate(text)[1]
+    return text if scheme_of(text) else locate(text)[1]
 
 
-def locate(path):
-    """Find the filesystem that holds a path.
+def is_local(path):
+    """Tell whether a path is on this machine's own filesystem, or one that is mounted like it.
 
     Parameters
     ----------
@@ -68,23 +77,10 @@ def locate(path):
 
     Returns
     -------
-    filesystem : pyarrow.fs.FileSystem
-        Where it is.
-    inner : str
-        The path within it.
-
-    Raises
-    ------
-    StorageError
-        When no filesystem knows the URI's scheme, or it cannot be reached.
+    local : bool
+        Whether the system itself opens it.
     """
-    text = os.fspath(path)
-    if "://" not in text:
-        return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(text))
-    try:
-        return fs.FileSystem.from_uri(text)
-    except (OSError, ValueError) as error:
-        raise _storage_error(text, "opened", error) from error
+    return scheme_of(path) in ("", "file") and locate(path)[0].type_name == "local"
 
 
 def open_stream(path):
@@ -97,8 +93,8 @@ def open_stream(path):
 
     Returns
     -------
-    stream : pyarrow.NativeFile
-        Readable binary stream; close it.
+    stream : ReportedStream
+        Readable binary stream; close it. It raises StorageError when the storage fails later on.
 
     Raises
     ------
@@ -107,9 +103,39 @@ def open_stream(path):
     """
     filesystem, inner = locate(path)
     try:
-        return filesystem.open_input_stream(inner, compression=None)
+        return ReportedStream(filesystem.open_input_stream(inner, compression=None), path)
     except OSError as error:
-        raise _storage_error(path, "read", error) from error
+        raise storage_error(path, "read", error) from error
+
+
+@contextmanager
+def open_file(path):
+    """Open a file to read anywhere in it, memory-mapped when it is local.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+
+    Yields
+    ------
+    file : pyarrow.NativeFile
+        Readable binary file. What the body raises goes on as it is, unless it is the storage's.
+
+    Raises
+    ------
+    StorageError
+        When it cannot be opened, or the storage fails while the body reads.
+    """
+    filesystem, inner = locate(path)
+    filesystem = fs.LocalFileSystem(use_mmap=True) if filesystem is LOCAL else filesystem
+    try:
+        with filesystem.open_input_file(inner) as file:
+            yield file
+    except OSError as error:
+        if is_of_storage(error):
+            raise storage_error(path, "read", error) from error
+        raise
 
 
 def read_bytes(path):
@@ -145,8 +171,8 @@ def open_replacement(path):
 
     Yields
     ------
-    stream : pyarrow.NativeFile
-        Writable binary stream.
+    stream : binary file object
+        Writable. What goes to a bucket lies in the local folder for temporary files until the body ends.
 
     Raises
     ------
@@ -154,20 +180,12 @@ def open_replacement(path):
         When it cannot be written, e.g. because the disk is full; nothing is left behind then.
     """
     filesystem, inner = locate(path)
-    folder, name = posixpath.split(inner)
-    renames = filesystem.type_name != "s3"
-    target = posixpath.join(folder, f"{TEMPORARY}{name}.{uuid.uuid4().hex[:8]}") if renames else inner
+    write = upload_replacement if filesystem.type_name == "s3" else write_and_rename
     try:
-        filesystem.create_dir(folder, recursive=True)
-        with filesystem.open_output_stream(target, compression=None) as stream:
+        with write(filesystem, inner) as stream:
             yield stream
-        if renames:
-            filesystem.move(target, inner)
-    except BaseException as error:
-        _delete_quietly(filesystem, target)
-        if isinstance(error, OSError) and not isinstance(error, StorageError):
-            raise _storage_error(path, "written", error) from error
-        raise
+    except OSError as error:
+        raise storage_error(path, "written", error) from error
 
 
 def write_bytes(path, content):
@@ -266,7 +284,7 @@ def list_files(path, recursive=False):
     try:
         infos = filesystem.get_file_info(fs.FileSelector(inner, allow_not_found=True, recursive=recursive))
     except OSError as error:
-        raise _storage_error(path, "listed", error) from error
+        raise storage_error(path, "listed", error) from error
     start = len(inner.rstrip("/")) + 1
     return sorted(info.path[start:] for info in infos if info.type == fs.FileType.File)
 
@@ -285,14 +303,14 @@ def delete(path):
         When it cannot be deleted.
     """
     filesystem, inner = locate(path)
-    kind = filesystem.get_file_info(inner).type
     try:
+        kind = filesystem.get_file_info(inner).type
         if kind == fs.FileType.Directory:
             filesystem.delete_dir(inner)
         elif kind != fs.FileType.NotFound:
             filesystem.delete_file(inner)
     except OSError as error:
-        raise _storage_error(path, "deleted", error) from error
+        raise storage_error(path, "deleted", error) from error
 
 
 def delete_unfinished(path):
@@ -303,6 +321,10 @@ def delete_unfinished(path):
     path : str
         The folder.
     """
+    filesystem, inner = locate(path)
+    if filesystem.type_name == "s3":
+        abort_uploads(inner)
+        return
     for name in list_files(path, recursive=True):
         if posixpath.basename(name).startswith(TEMPORARY):
             delete(join(path, name))
@@ -313,19 +335,4 @@ def _info(path):
     try:
         return filesystem.get_file_info(inner)
     except OSError as error:
-        raise _storage_error(path, "looked up", error) from error
-
-
-def _delete_quietly(filesystem, path):
-    try:
-        filesystem.delete_file(path)
-    except OSError:
-        pass  # it was never made, or the filesystem is gone: the first error is the one to tell
-
-
-def _storage_error(path, verb, error):
-    code = getattr(error, "errno", None)
-    if code in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(f"{path}: could not be {verb}: the disk is full; free some space, or choose another folder.")
-    reason = os.strerror(code) if code else str(error).splitlines()[0]
-    return StorageError(f"{path}: could not be {verb}: {reason}.")
+        raise storage_error(path, "looked up", error) from error

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparkneuro.data import store
-from sparkneuro.errors import FormatError
+from sparkneuro.errors import FormatError, StorageError
 
 
 def read_targets(table, runs, block, order=None):
@@ -99,10 +99,11 @@ def read_columns(path, names=None):
     """
     if not store.exists(path):
         raise FormatError(f"{path}: this file is missing; make it again.")
-    filesystem, inner = store.locate(path)
     try:
-        with filesystem.open_input_file(inner) as file:
+        with store.open_file(path) as file:
             rows = pq.ParquetFile(file).read(columns=names, use_threads=False)
+    except StorageError:
+        raise
     except (pa.ArrowInvalid, OSError) as error:
         raise FormatError(f"{path}: this file is damaged ({error}); make it again.") from error
     return {name: _to_numpy(rows[name].combine_chunks()) for name in rows.column_names}

@@ -246,8 +246,8 @@ def _file(name, place=None):
 @contextmanager
 def _array_folder(path):
     """Functions that make an array file and that bring it to the folder: it is made there, or near and then copied."""
-    filesystem, inner = store.locate(path)
-    if filesystem.type_name == "local":
+    if store.is_local(path):
+        inner = store.locate(path)[1]
         Path(inner).mkdir(parents=True, exist_ok=True)
         yield lambda name, place, shape, dtype: create_array(f"{inner}/{_file(name, place)}", shape, dtype), _flush
         return

@@ -84,6 +84,8 @@ def needs_spark(settings):
         False when every step is finished.
     """
     check_number("--epochs", settings.epochs, minimum=1, integer=True)
+    if "://" in settings.directory:
+        raise SettingsError(f"the demo runs in a folder of this machine; got {settings.directory}.")
     paths = paths_of(settings.directory, choose_sample(settings))
     return not (is_trained(paths, settings.epochs) and is_table(paths.features) and paths.report.is_file())
 

@@ -206,5 +206,4 @@ def to_encoder_settings(settings):
 
 
 def _free_disk(path):
-    filesystem, inner = store.locate(path)
-    return environment.free_disk(inner) if filesystem.type_name == "local" else None
+    return environment.free_disk(store.locate(path)[1]) if store.is_local(path) else None

@@ -77,6 +77,8 @@ def check_settings(settings):
     check_number("--learning-rate", settings.learning_rate, 0, exclusive=True)
     check_number("--timeout", settings.timeout, 0, exclusive=True)
     check_choice("--precision", settings.precision, PRECISIONS)
+    if settings.events and not store.is_local(settings.events):
+        raise SettingsError(f"--events must be a folder of this machine, where TensorFlow writes; got {settings.events}.")
     check_number("--checkpoint-every", settings.checkpoint_every, 0, integer=True)
     if settings.patience is not None:
         check_number("--patience", settings.patience, 1, integer=True)

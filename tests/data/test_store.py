@@ -60,12 +60,20 @@ def test_what_an_interrupted_write_left_is_deleted(tmp_path):
     assert store.list_files(str(tmp_path), recursive=True) == ["a/kept.parquet"]
 
 
+def test_a_file_uri_writes_other_letters_by_percent_signs_and_ours_are_kept(tmp_path):
+    folder = (tmp_path / "with space").as_uri()
+    store.write_bytes(store.join(folder, "subject=01", "100%25 of it"), b"1")
+    assert (tmp_path / "with space" / "subject=01" / "100%25 of it").is_file()
+    assert [store.read_bytes(store.join(folder, name)) for name in store.list_files(folder, recursive=True)] == [b"1"]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda folder: store.read_bytes(f"{folder}/absent"), "absent: could not be read: No such file or directory"),
         (lambda folder: store.stat(f"{folder}/absent"), "absent: there is no such file"),
-        (lambda folder: store.locate("gopher://x/y"), "gopher://x/y: could not be opened"),
+        (lambda folder: store.locate("gopher://x/y"), "gopher://x/y: could not be opened: paths are plain, file://, s3:// or hdfs://"),
+        (lambda folder: store.locate("file://other/x"), "file://other/x: could not be opened: a file:// URI has three slashes"),
     ],
 )
 def test_an_error_of_the_filesystem_is_one_sentence(tmp_path, call, message):

@@ -107,3 +107,8 @@ def test_a_sample_that_cannot_be_made_is_an_error(steps, tmp_path):
 def test_epochs_are_checked(tmp_path):
     with pytest.raises(SettingsError, match="--epochs must be a whole number of at least 1; got 0"):
         demo.needs_spark(demo.Settings(directory=str(tmp_path), epochs=0))
+
+
+def test_the_demo_runs_on_this_machine():
+    with pytest.raises(SettingsError, match="runs in a folder of this machine; got s3://bucket/demo"):
+        demo.needs_spark(demo.Settings(directory="s3://bucket/demo"))

@@ -75,6 +75,7 @@ def test_cropping_and_padding_are_said(caplog):
         ({"workers": 0}, "--workers must be"),
         ({"learning_rate": 0.0}, "--learning-rate must be a number above 0"),
         ({"precision": "float8"}, "--precision must be one of float32, mixed_bfloat16; got 'float8'"),
+        ({"events": "s3://bucket/events"}, "--events must be a folder of this machine, .*; got s3://bucket/events"),
         ({"patience": 0}, "--patience must be a whole number of at least 1; got 0"),
         ({"resume": True}, "tiny.model.checkpoints holds no checkpoints to go on from; train without --resume"),
         ({"resume": True, "checkpoint_every": 0}, "--resume goes on from checkpoints"),
