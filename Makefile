@@ -14,7 +14,7 @@ FIRST = 0
 
 help:
 	@echo "make demo        install, then run the main job from BOLD to report (in .demo/)"
-	@echo "make test        install, then run the tests (test-quick: without Spark and servers; test-slow: the long ones)"
+	@echo "make test        install, then run the tests (test-quick: only those without Spark and servers; test-slow: the long ones)"
 	@echo "make test-storage    install, fetch servers of HDFS and S3A once (some 250 MB), then test jobs on HDFS and S3"
 	@echo "make chaos       trainings under random faults: SEEDS=30 of them, from FIRST=0 on"
 	@echo "make lint        ruff"
@@ -24,8 +24,8 @@ help:
 demo: $(INSTALLED)
 	@$(VENV)/bin/sparkneuro demo
 
-test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -q -m "not slow and not storage"
+test: test-quick
+	$(VENV)/bin/python -m pytest -q -m "(engine or processes) and not slow and not storage"
 
 test-quick: $(INSTALLED)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2 -m "not engine and not processes and not slow and not storage"

@@ -11,7 +11,7 @@ from sparkneuro.analysis.qc_fc import (
     expect_by_chance,
     summarise_qc_fc,
 )
-from sparkneuro.data.bids import read_confounds
+from sparkneuro.data.confounds_table import read_confounds
 from sparkneuro.errors import SettingsError
 from sparkneuro.preprocess.clean import clean_bold
 

@@ -98,6 +98,7 @@ def test_the_gradient_is_the_slope_of_the_loss():
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.processes
 def test_training_makes_the_parts_reconstruct_since_they_share_weights():
     model, x = build_normalized(40), draw_series(64, 40)
     before = model.encoder.predict_on_batch(x), model.decoder.predict_on_batch(x)
@@ -117,6 +118,7 @@ def test_the_whole_is_encoder_then_decoder_with_the_switches():
     assert np.abs(model.decoder(features) - model(x)).max() > 1e-4
 
 
+@pytest.mark.processes
 def test_the_reconstruction_error_falls_to_a_fraction():
     model, x = build_dca("tiny", 32, seed=0), draw_series(512, 32)
     history = model.fit(x, x, batch_size=100, epochs=25, verbose=0).history["loss"]
@@ -124,6 +126,7 @@ def test_the_reconstruction_error_falls_to_a_fraction():
     assert np.isfinite(history).all()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("late", [0, 1])
 def test_training_does_not_run_away_at_its_start_even_when_gradients_come_late(late):
     # The tiny preset never runs away; the real one did, from Keras's own start of Adagrad.
@@ -139,6 +142,7 @@ def test_training_does_not_run_away_at_its_start_even_when_gradients_come_late(l
     assert max(losses) < 1.2 * losses[0]
 
 
+@pytest.mark.processes
 def test_a_step_of_fit_is_the_step_that_the_gradient_asks_for():
     model, x = build_dca("tiny", 33, seed=5), draw_series(20, 33)
     by_hand = build_dca("tiny", 33, seed=5)
@@ -157,6 +161,7 @@ def test_one_seed_gives_one_model():
     assert not all(np.array_equal(one, two) for one, two in zip(first, other, strict=True))
 
 
+@pytest.mark.processes
 def test_a_saved_model_comes_back_whole_with_its_optimizer(tmp_path):
     model, x = build_normalized(27), draw_series(30, 27)
     model.fit(x, x, batch_size=16, epochs=2, verbose=0)
@@ -174,6 +179,7 @@ def test_a_saved_model_comes_back_whole_with_its_optimizer(tmp_path):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.processes
 def test_mixed_precision_returns_float32_and_learns():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

@@ -100,6 +100,7 @@ def test_the_table_holds_what_nilearns_masker_gives(copy, output, jobs, options)
     assert table.n_voxels > 4000 and table.n_blocks == -(-table.n_voxels // 1000)
 
 
+@pytest.mark.processes
 def test_real_bold_gives_what_nilearns_masker_gives(shared_data, output, jobs):
     folder = shared_data / "studyforrest_localizer"
     ingest.run(Settings((str(folder),), output=output), None)

@@ -28,6 +28,7 @@ def settings_of(planted, output, **options):
     return ridge_fit.Settings(planted.table.path, (planted.features,), str(output), **options)
 
 
+@pytest.mark.processes
 def test_a_plan_writes_nothing(planted, tmp_path):
     settings = settings_of(planted, tmp_path / "m.ridge", plan=True)
     assert not ridge_fit.needs_spark(settings)

@@ -94,6 +94,7 @@ def test_a_folder_that_is_no_table_is_refused(tmp_path):
         train_dca.run(Settings(str(tmp_path), standalone=True), None)
 
 
+@pytest.mark.processes
 def test_standalone_training_learns_and_leaves_a_model(table, tmp_path):
     result = train_dca.run(settings_for(table, tmp_path, standalone=True, epochs=8), None)
     record = read_record(result["model"])
@@ -109,6 +110,7 @@ def test_standalone_training_learns_and_leaves_a_model(table, tmp_path):
     assert loss == pytest.approx(record["best"]["validation_loss"], rel=1e-4)
 
 
+@pytest.mark.processes
 def test_standalone_training_ends_when_the_validation_loss_gets_no_better(table, tmp_path):
     settings = settings_for(table, tmp_path, standalone=True, epochs=300, patience=1, learning_rate=0.3, best_weights=False)
     record = read_record(train_dca.run(settings, None)["model"])
@@ -122,6 +124,7 @@ def test_another_optimizer_is_taken_by_its_name(table, tmp_path):
         train_dca.make_model(settings_for(table, tmp_path, optimizer="magic"), 20)
 
 
+@pytest.mark.processes
 def test_a_model_is_not_replaced_unless_allowed(table, tmp_path):
     settings = settings_for(table, tmp_path, standalone=True, epochs=1)
     train_dca.run(settings, None)
@@ -131,6 +134,7 @@ def test_a_model_is_not_replaced_unless_allowed(table, tmp_path):
     assert len(read_record(str(tmp_path / "tiny.model"))["history"]) == 2
 
 
+@pytest.mark.processes
 def test_mixed_precision_reaches_the_layers_and_nothing_else(table, tmp_path):
     before = keras.config.dtype_policy()
     train_dca.run(settings_for(table, tmp_path, standalone=True, epochs=1, precision="mixed_bfloat16"), None)

@@ -161,6 +161,7 @@ def test_a_loss_that_is_not_finite_stops_the_worker_before_it_pushes(serve):
     assert servers.shards[0].version == 0
 
 
+@pytest.mark.processes
 def test_workers_together_learn(serve, in_thread, make_model, series):
     model = make_model(keras.optimizers.Adagrad(0.05))
     values, n_trainable = read_vector(model)

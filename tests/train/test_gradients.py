@@ -96,6 +96,7 @@ def test_following_the_gradients_is_plain_training(name, optimizer, series):
     assert np.linalg.norm(found - expected) <= 1e-6 * np.linalg.norm(expected)
 
 
+@pytest.mark.processes
 def test_the_autoencoder_of_the_paper_is_trained_alike():
     def make():
         keras.utils.set_random_seed(4)
