@@ -22,7 +22,8 @@ COMMANDS = {
     "fetch": ("pipelines.fetch", "download a data set from OpenNeuro, a bucket or a web server"),
     "index": ("pipelines.index", "list BIDS data sets in one Parquet file: entities, sidecars, sizes"),
     "preprocess": ("pipelines.preprocess", "run fMRIPrep or another BIDS-App on every subject of a BIDS folder"),
-    "ingest": ("pipelines.ingest", "turn BOLD runs (NIfTI) into a voxel table"),
+    "ingest": ("pipelines.ingest", "turn BOLD runs into a voxel table"),
+    "quality": ("pipelines.quality", "write pages on the quality of the runs of a voxel table, and name outliers"),
     "merge": ("pipelines.merge", "make one cohort of many voxel tables and BIDS folders"),
     "volumes": ("pipelines.volumes", "turn 3-D and 4-D images into a store of equal, standardised volumes"),
     "export": ("pipelines.export_table", "write a voxel table as HDF5 files, for sites without Spark"),
@@ -35,7 +36,6 @@ COMMANDS = {
     "ridge predict": ("pipelines.ridge_predict", "predict the BOLD of other runs with a fitted encoding model"),
     "ridge score": ("pipelines.ridge_score", "score predictions against a voxel table"),
     "ridge null": ("pipelines.ridge_null", "test predictions against circular shifts, with false discovery rate"),
-    "quality": ("pipelines.quality", "write pages on the quality of the runs of a voxel table, and name outliers"),
     "report": ("pipelines.report", "write one HTML page on data, training and model"),
     "demo": ("pipelines.demo", "run the main job on a sample, from BOLD to report"),
 }

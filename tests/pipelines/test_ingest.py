@@ -101,7 +101,7 @@ def test_the_table_holds_what_nilearns_masker_gives(copy, output, jobs, options)
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("options", [{}, {"high_pass": 0.01}, {"smoothing_fwhm": 8.0, "high_pass": 0.01}], ids=lambda o: "+".join(o))
+@pytest.mark.parametrize("options", [{}, {"high_pass": 0.01}, {"smoothing_fwhm": 8.0, "high_pass": 0.01}], ids="+".join)
 def test_real_bold_gives_what_nilearns_masker_gives(shared_data, output, jobs, options):
     folder = shared_data / "studyforrest_localizer"
     ingest.run(Settings((str(folder),), output=output, **options), None)
