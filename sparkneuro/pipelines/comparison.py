@@ -191,7 +191,7 @@ def _open_predictions(path):
 
 def _check_grids(predicted, measured):
     remedy = "they must be of the same voxels"
-    properties = {"rows": "kind of rows", "shape": "grid", "n_voxels": "number of rows", "block_size": "block size"}
+    properties = {"rows": "kind of rows", "shape": "grid", "n_voxels": "number of voxels", "block_size": "block size"}
     for name, words in properties.items():
         if (mine := getattr(predicted, name)) != (other := getattr(measured, name)):
             raise FormatError(f"{predicted.path}: the {words} is {mine}, that of {measured.path} is {other}; {remedy}.")
