@@ -7,7 +7,7 @@ datasets are named so. A name that begins with "." or "_", or that has no label,
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class FeatureRun:
         Rows and columns.
     dtype : str
         Of the stored numbers, e.g. "float32".
+    first : int
+        Row of the file that is the first of the run's: the scans before it were left out of the run.
     """
 
     subject: str
@@ -46,6 +48,7 @@ class FeatureRun:
     n_scans: int
     n_features: int
     dtype: str
+    first: int = 0
 
     @property
     def key(self):
@@ -165,22 +168,27 @@ class FeatureTable:
         Returns
         -------
         feature_runs : tuple of FeatureRun
-            Where they are, in the order of `runs`.
+            Where they are, in the order of `runs`; of a run that lacks scans at its beginning or end, those of the others.
 
         Raises
         ------
         FormatError
-            When a run has no features, has been scrubbed, or has another number of scans than they.
+            When a run has no features, lacks scans in its middle, or has another number of scans than they.
         """
-        found = tuple(map(self.find, runs))
-        for run, features in zip(runs, found, strict=True):
-            if getattr(run, "sample_mask", None) is not None:
-                kept = f"of run {run.key}, {run.n_scans} of {run.n_source_scans} scans are left"
-                raise FormatError(f"{kept}, and delays need every scan; ingest the run with another --denoise than scrubbing.")
-            if run.n_scans != features.n_scans:
-                counts = f"run {run.key} has {run.n_scans} scans, its features {features.n_scans}"
-                raise FormatError(f"{features.place}: {counts}; give the file one row a scan.")
-        return found
+        return tuple(_fit_run(run, self.find(run)) for run in runs)
+
+
+def _fit_run(run, features):
+    """The features of a run's own scans; those that were left out must not lie between them, since delays need all."""
+    stretches = getattr(run, "sample_mask", None)
+    if stretches is not None and len(stretches) > 1:
+        kept = f"of run {run.key}, {run.n_scans} of {run.n_source_scans} scans are left, with gaps between them"
+        raise FormatError(f"{kept}, and delays need every scan; ingest the run with another --denoise than scrubbing.")
+    n_scans = run.n_scans if stretches is None else run.n_source_scans
+    if n_scans != features.n_scans:
+        counts = f"run {run.key} has {n_scans} scans, its features {features.n_scans}"
+        raise FormatError(f"{features.place}: {counts}; give the file one row a scan.")
+    return features if stretches is None else replace(features, first=stretches[0][0], n_scans=run.n_scans)
 
 
 def read_features(feature_run, start=0, stop=None, dtype=np.float32):
@@ -212,7 +220,7 @@ def read_features(feature_run, start=0, stop=None, dtype=np.float32):
     if not 0 <= start <= stop <= run.n_scans or dtype.kind != "f":
         raise SettingsError(f"{run.key}: scans in 0 to {run.n_scans} as floats are expected; got {start} to {stop} as {dtype}.")
     with np.errstate(over="ignore"):
-        features = np.require(_read_rows(run, start, stop), dtype, ["C", "W"])
+        features = np.require(_read_rows(run, run.first + start, run.first + stop), dtype, ["C", "W"])
     _refuse_non_finite(features, f"{run.place}: run {run.key}", start)
     return features
 
@@ -269,7 +277,7 @@ def fingerprint(feature_run):
     FormatError, StorageError
         When the file is missing or damaged.
     """
-    rows = _read_rows(feature_run, 0, feature_run.n_scans)
+    rows = _read_rows(feature_run, feature_run.first, feature_run.first + feature_run.n_scans)
     digest = hashlib.sha256(f"{rows.shape} {rows.dtype.str}".encode())
     digest.update(np.ascontiguousarray(rows).view(np.uint8).reshape(-1))
     return digest.hexdigest()[:16]

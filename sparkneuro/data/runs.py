@@ -85,17 +85,16 @@ class SourceRun:
         Returns
         -------
         states : dict of str to dict
-            ``size`` (bytes) and ``modified`` (ns) by path: of the recording, and of the confounds and their JSON where used;
-            of a file that is fetched, by its address alone.
+            ``path``, ``size`` (bytes) and ``modified`` (ns) of the ``recording``, and of the ``confounds`` and their ``sidecar``
+            where used; of a run that is fetched, of the recording alone.
         """
-        if self.origin:
-            return {self.origin: {"size": self.size, "modified": self.modified}}
-        states = {self.path: {"size": self.size, "modified": self.modified}}
-        beside = self.confounds.removesuffix(".tsv") + ".json"
-        for path in (self.confounds, beside) if self.confounds else ():
-            if path == self.confounds or store.exists(path):
+        states = {"recording": {"path": self.origin or self.path, "size": self.size, "modified": self.modified}}
+        if not self.confounds or self.origin:
+            return states
+        for role, path in (("confounds", self.confounds), ("sidecar", self.confounds.removesuffix(".tsv") + ".json")):
+            if role == "confounds" or store.exists(path):
                 size, modified = store.stat(path)
-                states[path] = {"size": size, "modified": modified}
+                states[role] = {"path": path, "size": size, "modified": modified}
         return states
 
     def to_dict(self):
@@ -138,6 +137,7 @@ def find_runs(sources, bids_filter=None, t_r=None, confounds=(), need_confounds=
         When the filter leaves nothing, or selects by a label that no file has.
     """
     seen = {}
+    sources = [str(source) for source in sources]
     indexed = _read_indexes([source for source in sources if source.endswith(INDEX)])
     folders = [source for source in sources if not source.endswith(INDEX)]
     paths = choose_files([*bids.find_bold(folders), *indexed], bids_filter or BidsFilter())

@@ -79,8 +79,8 @@ def read_series(path, mask, prepare=None):
         stored = np.empty((header.shape[3], len(places)), header.dtype.newbyteorder("=") if small else np.float32)
         gather, blocks = _gather_integers if small else _gather_deviations, read_blocks(header, stream)
         if prepare is not None:
-            blocks = ((start, _prepare(prepare, header, block)) for start, block in blocks)
-            header = replace(header, slope=None, dtype=np.dtype(np.float64))
+            blocks = _prepare_blocks(prepare, header, blocks)
+            header = replace(header, slope=None, inter=None, dtype=np.dtype(np.float64))  # they come scaled
         first = gather(header, blocks, places, stored)
         sha256 = stream.finish()
     if small and header.slope in (None, 1):
@@ -116,11 +116,12 @@ def _gather_deviations(header, blocks, places, stored):
     return first
 
 
-def _prepare(prepare, header, block):
+def _prepare_blocks(prepare, header, blocks):
     """Do to whole scans what must be done before voxels are taken from them; scaled values, x running fastest again."""
     x, y, z = header.shape[:3]
-    scans = header.scale(block).astype(np.float64, copy=False).reshape(-1, z, y, x).transpose(0, 3, 2, 1)
-    return prepare(scans).transpose(0, 3, 2, 1).reshape(len(block), -1)
+    for start, block in blocks:
+        scans = header.scale(block).astype(np.float64, copy=False).reshape(-1, z, y, x).transpose(0, 3, 2, 1)
+        yield start, prepare(scans).transpose(0, 3, 2, 1).reshape(len(block), -1)
 
 
 def read_mean_image(path):

@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sparkneuro.data import store
+from sparkneuro.data.checksums import CHECKSUMS
 from sparkneuro.data.receipts import list_receipts, receipt_path, write_recipe
 from sparkneuro.data.task_progress import show_progress
 from sparkneuro.data.voxel_table import METADATA
@@ -131,6 +132,7 @@ def _count(n_runs):
 def _invalidate(plan):
     """From here on the folder is no table, until its metadata are written again."""
     store.delete(store.join(plan.table, METADATA))
+    store.delete(store.join(plan.table, CHECKSUMS))
     write_recipe(plan.table, plan.recipe)
     for source in plan.missing:
         if source.key not in plan.doubtful:

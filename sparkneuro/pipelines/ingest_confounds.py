@@ -54,7 +54,13 @@ def read_nuisance(source, settings):
     if settings.get("denoise"):
         regressors, kept = _use_strategy(source, settings["denoise"])
         parts.append(regressors)
-    return np.hstack(parts) if parts else None, kept
+    confounds = np.hstack(parts) if parts else None
+    n_kept = source.n_scans if kept is None else len(kept)
+    if confounds is not None and confounds.shape[1] >= n_kept - 2:
+        left = "" if kept is None else f": scans with motion, or before the signal is steady, were left out of {source.n_scans}"
+        few = f"{n_kept} scans are too few for {confounds.shape[1]} confounds{left}"
+        raise FormatError(f"{source.path}: {few}; leave the run out, or choose fewer confounds or another --denoise.")
+    return confounds, kept
 
 
 def _use_strategy(source, strategy):

@@ -101,8 +101,9 @@ def describe(plan, table, made, seconds):
     pace = f"{_count(len(made))} ingested in {seconds:.1f} s ({megabytes:.1f} MB, {megabytes / seconds:.1f} MB/s)"
     parts = [pace if made else "every run was there already"]
     if same := plan.doubtful - made:
-        parts.append(f"{_count(len(same))} left alone, with new times but the same content")
-    parts.append(f"the table has {_count(len(table.runs))} on {table.n_voxels} {table.rows} in {table.n_blocks} blocks")
+        parts.append(f"{_count(len(same))} left alone, with new times or places but the same content")
+    blocks = f"{table.n_blocks} block{'' if table.n_blocks == 1 else 's'}"
+    parts.append(f"the table has {_count(len(table.runs))} on {table.n_voxels} {table.rows} in {blocks}")
     return ". ".join([f"{plan.table}: {'; '.join(parts)}", *_notices(plan, table)]) + "."
 
 
@@ -115,7 +116,8 @@ def _notices(plan, table):
     scrubbed = [run for run in table.runs if run.sample_mask is not None]
     if scrubbed:
         lost = sum(run.n_source_scans - run.n_scans for run in scrubbed)
-        notices.append(f"Scrubbing removed {lost} scans of {_count(len(scrubbed))}, which their sample masks record")
+        why = "with motion, or before the signal is steady"
+        notices.append(f"{lost} scans of {_count(len(scrubbed))} were left out ({why}), which their sample masks record")
     if table.rows == row_space.PARCELS:
         notices.append(_describe_coverage(table))
     return notices
@@ -125,6 +127,8 @@ def _describe_coverage(table):
     coverages = {run.key: read_receipt(table.path, run.key)["coverage"] for run in table.runs}
     names = [line.split("\t")[2] for line in store.read_bytes(store.join(table.path, row_space.NAMES)).decode().splitlines()[1:]]
     least, row, key = min((share, row, key) for key, shares in coverages.items() for row, share in enumerate(shares))
+    if least == 1:
+        return "Every parcel is covered whole"
     return f"The least covered parcel is {names[row]}, {least:.0%} of it in {key} (all in {COVERAGE})"
 
 

@@ -169,7 +169,8 @@ def _find_sources(settings, wanted):
     """All runs; and of those that lie elsewhere, what is to be fetched."""
     if settings.discard_raw:
         return list_remote_runs(settings, wanted)
-    sources = find_runs(settings.sources, wanted, settings.t_r, settings.confounds, bool(settings.denoise))
+    paths = [store.make_absolute(source) for source in settings.sources]
+    sources = find_runs(paths, wanted, settings.t_r, settings.confounds, bool(settings.denoise))
     _check_cut_off(settings.high_pass, sources)
     check_denoising(settings, sources)
     return sources, None
@@ -216,6 +217,8 @@ def _find_kind(settings, sources):
         if source.rows != first.rows:
             kinds = f"{source.path} holds {source.rows}, {first.path} holds {first.rows}"
             raise SettingsError(f"{kinds}; one table has one kind of rows: choose with --space, or list the files.")
+    if settings.labels and settings.mask != "group":
+        raise SettingsError("mask: parcels are all of their voxels that can be used; leave --mask away, or cut the labels image.")
     if first.rows == row_space.VOXELS:
         return row_space.PARCELS if settings.labels else row_space.VOXELS
     for name in ("labels", "smoothing_fwhm"):
@@ -286,14 +289,14 @@ def _find_missing(table, sources, recipe):
         receipt = read_receipt(table, source.key) if source.key in done and whole_space else None
         if receipt is None or not _is_whole(receipt, source, files):
             missing.append(source)
-        elif receipt["inputs"] != {path: {**receipt["inputs"][path], **state} for path, state in source.read_states().items()}:
+        elif receipt["inputs"] != {role: {**receipt["inputs"][role], **state} for role, state in source.read_states().items()}:
             missing.append(source)
             doubtful += [] if source.origin else [source.key]
     return missing, doubtful
 
 
 def _is_whole(receipt, source, files):
-    """Whether the rows are there and were made by this version from files of the same names."""
+    """Whether the rows are there and were made by this version, from as many files."""
     same = receipt.get("version") == __version__ and set(receipt["inputs"]) == set(source.read_states())
     return same and all(block_path("", source, block).lstrip("/") in files for block in range(receipt["n_blocks"]))
 

@@ -154,20 +154,21 @@ def _write_tsnr(table, run, numbers, row, tsnr, affine):
 
 def _hash_inputs(source, sha256):
     return {
-        path: {**state, "sha256": sha256 if path in (source.path, source.origin) else _hash(path)}
-        for path, state in source.read_states().items()
+        role: {**state, "sha256": sha256 if role == "recording" else _hash(state["path"])}
+        for role, state in source.read_states().items()
     }  # fmt: skip
 
 
 def _has_same_content(table, source):
-    """Whether files of another size or time have the content that the rows were made from; then the receipt learns the times."""
+    """Whether files of another place or time have the content that the rows were made from; then the receipt learns of these."""
     receipt = read_receipt(table, source.key)
     states = source.read_states()
-    if any(state["size"] != receipt["inputs"][path]["size"] for path, state in states.items()):
+    if any(state["size"] != receipt["inputs"][role]["size"] for role, state in states.items()):
         return False
-    if any(_hash(path) != receipt["inputs"][path]["sha256"] for path in states):
+    if any(_hash(state["path"]) != receipt["inputs"][role]["sha256"] for role, state in states.items()):
         return False
-    write_receipt(table, source.key, {**receipt, "inputs": _hash_inputs(source, receipt["inputs"][source.path]["sha256"])})
+    inputs = _hash_inputs(source, receipt["inputs"]["recording"]["sha256"])
+    write_receipt(table, source.key, {**receipt, "run": {**receipt["run"], "source": source.path}, "inputs": inputs})
     return True
 
 

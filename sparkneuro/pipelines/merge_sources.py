@@ -219,9 +219,9 @@ def _look_at_table(dataset, settings):
 def _refuse_scrubbed(table, t_r):
     """Runs that have lost scans cannot be resampled in time: those that are left are not equally far apart."""
     for run in table.runs:
-        if run.sample_mask is not None and t_r not in (None, "keep") and float(t_r) != run.t_r:
-            scans = f"run {run.key} was scrubbed, {run.n_scans} of {run.n_source_scans} scans are left"
-            raise SettingsError(f"{table.path}: {scans}, and cannot be resampled in time; ingest it without, or take --t-r keep.")
+        if run.sample_mask is not None and len(run.sample_mask) > 1 and t_r not in (None, "keep") and float(t_r) != run.t_r:
+            scans = f"of run {run.key}, {run.n_scans} of {run.n_source_scans} scans are left, with gaps between them"
+            raise SettingsError(f"{table.path}: {scans}: it cannot be resampled in time; ingest it whole, or take --t-r keep.")
 
 
 def _look_at_bids(dataset, settings):

@@ -115,6 +115,7 @@ def merge_run(job):
         kept = int(with_rows.sum())
         run = replace(
             labels, n_scans=series.shape[1], t_r=job["t_r"] if "resampled" in done else origin.t_r, n_voxels=kept,
+            **({"sample_mask": None, "n_source_scans": None} if "resampled" in done else {}),
             n_constant=finish.n_constant, n_non_finite=0, n_uncovered=job["n_voxels"] - kept - finish.n_constant,
         )
         tsnr = source.tsnr_map(origin)

@@ -218,10 +218,20 @@ def test_runs_are_matched_in_their_order_when_their_scans_agree(labelled):
         labelled.match([*runs, bold_run("01", task="rest", run="", n_scans=11)])
 
 
-def test_a_scrubbed_run_is_refused(labelled):
-    run = replace(bold_run("01", task="rest", run=""), sample_mask=[[0, 3]], n_source_scans=6)
-    with pytest.raises(FormatError, match="of run sub-01_task-rest, 6 of 6 scans are left, and delays need every scan"):
+def test_a_run_with_gaps_is_refused(labelled):
+    run = replace(bold_run("01", task="rest", run=""), n_scans=4, sample_mask=[[0, 1], [4, 5]], n_source_scans=6)
+    with pytest.raises(FormatError, match="of run sub-01_task-rest, 4 of 6 scans are left, with gaps between them"):
         labelled.match([run])
+
+
+def test_a_run_that_lacks_its_first_scans_has_the_features_of_the_others(tmp_path, matrices):
+    write_features(str(tmp_path / "f"), Run("", "", "rest", "", 9, 2.0, "", "", 1), matrices["task-movie_run-2"])
+    run = replace(bold_run("01", task="rest", run=""), n_scans=6, sample_mask=[[2, 7]], n_source_scans=9)
+    (found,) = FeatureTable.open(str(tmp_path / "f")).match([run])
+    np.testing.assert_array_equal(read_features(found), matrices["task-movie_run-2"][2:8])
+    np.testing.assert_array_equal(read_features(found, 1, 3), matrices["task-movie_run-2"][3:5])
+    whole = FeatureTable.open(str(tmp_path / "f")).runs[0]
+    assert fingerprint(found) != fingerprint(whole)
 
 
 def test_labels_are_those_of_a_bold_file_of_the_same_entities(tmp_path):

@@ -137,6 +137,18 @@ def test_whole_scans_are_prepared_before_rows_are_taken(tmp_path):
     np.testing.assert_allclose(series.bold(slice(None)), expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize(("slope", "inter"), [(None, None), (0.5, 700.0), (1.0, -3.0)])
+def test_scans_are_scaled_before_they_are_prepared(tmp_path, slope, inter):
+    stored = np.random.default_rng(5).integers(-900, 900, size=(*SHAPE, N_SCANS), dtype=np.int16)
+    image = nibabel.Nifti1Image(stored, AFFINE)
+    image.header.set_slope_inter(slope, inter)
+    nibabel.save(image, tmp_path / "sub-01_bold.nii.gz")
+    selected = np.random.default_rng(6).random(SHAPE) < 0.4
+    series, _ = open_recording(str(tmp_path / "sub-01_bold.nii.gz")).read_series(selected, prepare=lambda scans: scans + 1)
+    expected = nibabel.load(tmp_path / "sub-01_bold.nii.gz").get_fdata()[selected].T + 1
+    np.testing.assert_allclose(series.bold(slice(None)), expected, rtol=1e-6, atol=1e-4)
+
+
 def test_maps_over_grayordinates_come_back(tmp_path):
     path, values = str(tmp_path / "m.dscalar.nii"), np.arange(16, dtype=np.float32).reshape(2, 8)
     write_maps(path, ["a", "b"], values, make_brain_models())

@@ -534,7 +534,7 @@ def test_a_fit_that_does_not_fit_into_memory_is_refused(loud, output):
     ("change", "message"),
     [
         ({"rows": "parcels"}, "a cohort is made of voxels, and the rows of this table are parcels"),
-        ({"sample_mask": [[0, 3]], "n_source_scans": 9}, "was scrubbed, .* of 9 scans are left, and cannot be resampled in time"),
+        ({"sample_mask": [[0, 1], [7, 8]], "n_source_scans": 9}, "4 of 9 scans are left, .*: it cannot be resampled in time"),
     ],
 )
 def test_tables_that_cannot_be_brought_together_are_refused(tmp_path, change, message):
