@@ -66,6 +66,7 @@ class Comparison:
         named = [f"{kind} {name}" for kind, names in kinds.items() for name in names]
         shown = ", ".join(named[:_SHOWN]) + (", ..." if len(named) > _SHOWN else "")
         remedy = "copy these files again" + (", or remove the extra ones" if self.extra else "")
+        remedy += "; after a change on purpose, write the checksums anew with --write"
         return f"{self.path}: not whole; of {_count(self.n_files)} that should be here: {counts} ({shown}); {remedy}."
 
 

@@ -26,7 +26,7 @@ def test_a_folder_that_is_not_whole_fails_with_a_sentence(folder, capsys):
     cli.main(["verify", folder, "--write"])
     os.truncate(f"{folder}/b/c", 10)
     assert cli.main(["verify", folder]) == 1
-    assert "1 truncated (truncated b/c (10 of 3000 bytes)); copy these files again.\n" in capsys.readouterr().err
+    assert "1 truncated (truncated b/c (10 of 3000 bytes)); copy these files again; after a change" in capsys.readouterr().err
 
 
 def test_what_is_not_there_or_has_no_checksums_is_one_sentence(folder, capsys):
