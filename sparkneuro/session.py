@@ -196,7 +196,13 @@ def readable_error(exception):
     if isinstance(exception, SparkneuroError):
         return exception
     # The text of py4j's errors leaves out the cause, where Spark says what became of a task.
-    text = f"{exception} {getattr(exception, 'java_exception', '')}"
+    try:
+        text = f"{exception} {getattr(exception, 'java_exception', '')}"
+    except Exception:  # an error of the JVM, which has ended and cannot tell its text any more
+        text = ""
+    if type(exception).__name__ == "Py4JNetworkError" or isinstance(exception, ConnectionRefusedError):
+        remedy = "run the command again, with more memory for it (SPARK_DRIVER_MEMORY) if it was killed for want of that"
+        return SparkneuroError(f"Spark's JVM has ended; {remedy}.")
     raised = list(ERROR_LINE.finditer(text))
     if raised:
         kind = getattr(errors, raised[-1]["name"], SparkneuroError)

@@ -6,6 +6,7 @@ A name is ``key-value`` pairs joined by underscores and a suffix, e.g. ``sub-01_
 """
 
 import json
+import os
 import posixpath
 import re
 
@@ -72,6 +73,8 @@ def name_run(path):
     if "sub" not in entities:
         entities = {"sub": posixpath.basename(str(path)).partition(".")[0] or "unnamed"}
     entities = {key: re.sub("[^0-9A-Za-z]", "", value) for key, value in entities.items()}  # they become names of folders
+    if not entities["sub"]:
+        raise FormatError(f"{path}: a subject's label needs letters A to Z or digits; rename the file, e.g. sub-01_bold.nii.gz.")
     apart = "".join(key + entities[key] for key in _PARTS_OF_A_RUN if key in entities)
     return {
         "subject": entities["sub"], "session": entities.get("ses", ""), "task": entities.get("task", ""),
@@ -131,11 +134,22 @@ def find_bold(sources):
             paths.append(source)
             continue
         names = [name for name in store.list_files(source, recursive=True) if is_bold(source, name)]
+        names = sorted([*names, *_list_absent(source)])
         if not names:
             remedy = "list the files themselves, or get their content if they are only links"
             raise FormatError(f"{source}: no file here is named *_bold.nii.gz, .nii, .dtseries.nii or .h5; {remedy}.")
         paths += [store.join(source, name) for name in names]
     return list(dict.fromkeys(paths))
+
+
+def _list_absent(source):
+    """Links to BOLD files whose content is not here, as DataLad leaves them: a listing would pass them over."""
+    if not store.is_local(source):
+        return []
+    root = store.locate(source)[1]
+    links = (os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names if name.endswith(BOLD_ENDINGS))
+    absent = [os.path.relpath(link, root) for link in links if os.path.islink(link) and not os.path.exists(link)]
+    return [name for name in absent if is_bold(source, name)]
 
 
 def is_bold(source, name):
@@ -190,7 +204,9 @@ def read_sidecar(path, list_files=store.list_files):
         folders.append(folder)
     sidecar, stem = {}, posixpath.basename(str(path)).partition(".")[0]
     for folder in reversed(folders):
+        mine = (f"sub-{entities.get('sub', '')}_", stem)
         names = [name for name in list_files(folder) if name.endswith(".json")]
+        names = [name for name in names if not name.startswith("sub-") or name.startswith(mine)]
         inherited = [name for name in names if _holds_for(name, entities, suffix) or name == f"{stem}.json"]
         for name in sorted(inherited, key=lambda name: len(parse_name(name)[0])):
             sidecar.update(_read_json(store.join(folder, name)))
@@ -271,4 +287,6 @@ def find_brain_mask(path, list_files=store.list_files):
 
 def _find_beside(path, list_files, fits):
     folder = posixpath.dirname(str(path)) or "."
-    return next((store.join(folder, name) for name in list_files(folder) if fits(name)), "")
+    # Only names of the same subject are taken apart: a flat folder may hold thousands of others
+    subject = "" if hcp.parse_hcp_name(path) else posixpath.basename(str(path)).partition("_")[0]
+    return next((store.join(folder, name) for name in list_files(folder) if name.startswith(subject) and fits(name)), "")

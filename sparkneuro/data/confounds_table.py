@@ -49,7 +49,10 @@ def read_confounds(path, columns, n_scans):
 
 
 def _read_table(path):
-    rows = list(csv.reader(store.read_bytes(path).decode("utf-8-sig").splitlines(), delimiter="\t"))
+    try:
+        rows = list(csv.reader(store.read_bytes(path).decode("utf-8-sig").rstrip().splitlines(), delimiter="\t"))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FormatError(f"{path}: this is no table in UTF-8 ({error}).") from error
     return (rows[0], rows[1:]) if rows else ([], [])
 
 

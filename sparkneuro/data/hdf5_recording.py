@@ -37,7 +37,8 @@ class Hdf5Recording(Recording):
             raise FormatError(f"{self.path}: dataset {self._dataset} must hold {expected}; it holds {dtype} of shape {shape}.")
         self.n_scans, self.shape, self._dtype = shape[0], (shape[1],), dtype
         t_r = read_attributes(self.path, self._dataset).get("t_r")
-        self.t_r = float(t_r) if isinstance(t_r, int | float | np.number) else None
+        single = t_r is not None and np.size(t_r) == 1 and np.asarray(t_r).dtype.kind in "iuf"
+        self.t_r = float(np.asarray(t_r).reshape(-1)[0]) if single else None
 
     def read_series(self, selected, prepare=None):
         """Read the series of some rows; see `Recording.read_series`.

@@ -3,6 +3,7 @@
 import json
 
 from sparkneuro.data import store
+from sparkneuro.errors import FormatError
 
 RECEIPTS = "_runs"
 RECIPE = "recipe.json"
@@ -75,7 +76,7 @@ def read_receipt(table_path, key):
     content : dict
         What was written.
     """
-    return json.loads(store.read_bytes(receipt_path(table_path, key)))
+    return _parse(receipt_path(table_path, key))
 
 
 def write_recipe(table_path, content):
@@ -105,4 +106,11 @@ def read_recipe(table_path):
         What was written; None where there is nothing.
     """
     path = store.join(table_path, RECEIPTS, RECIPE)
-    return json.loads(store.read_bytes(path)) if store.exists(path) else None
+    return _parse(path) if store.exists(path) else None
+
+
+def _parse(path):
+    try:
+        return json.loads(store.read_bytes(path))
+    except ValueError as error:
+        raise FormatError(f"{path}: this file is damaged ({error}); delete it, and run the job again.") from error

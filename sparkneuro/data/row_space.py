@@ -121,7 +121,7 @@ def write_names(path, names):
     names : sequence of tuple of (int, str)
         Value in the labels image, and name.
     """
-    lines = ["row\tindex\tname", *(f"{row}\t{index}\t{name}" for row, (index, name) in enumerate(names))]
+    lines = ["row\tindex\tname", *(f"{row}\t{index}\t{' '.join(name.split())}" for row, (index, name) in enumerate(names))]
     store.write_bytes(path, ("\n".join(lines) + "\n").encode())
 
 
@@ -143,10 +143,13 @@ def read_names(path):
     FormatError
         When the columns are missing, or an index is no whole number.
     """
-    rows = list(csv.DictReader(io.StringIO(store.read_bytes(path).decode("utf-8-sig")), delimiter="\t"))
+    try:
+        rows = list(csv.DictReader(io.StringIO(store.read_bytes(path).decode("utf-8-sig")), delimiter="\t"))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FormatError(f"{path}: this is no table in UTF-8 ({error}).") from error
     if not rows or not {"index", "name"} <= set(rows[0]):
         raise FormatError(f"{path}: names of parcels need the columns index and name, separated by tabs.")
-    try:
-        return {int(float(row["index"])): row["name"] for row in rows}
-    except (TypeError, ValueError) as error:
-        raise FormatError(f"{path}: an index of a parcel is a whole number ({error}).") from error
+    odd = next((row["index"] for row in rows if not str(row["index"]).strip().isdecimal() or not row["name"]), None)
+    if odd is not None:
+        raise FormatError(f"{path}: a parcel needs a whole number as its index, and a name; got index {odd!r}.")
+    return {int(row["index"]): row["name"] for row in rows}

@@ -1,5 +1,6 @@
 """The BOLD runs that an ingest shall read, found and checked before any data is touched."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property, partial
@@ -142,6 +143,8 @@ def find_runs(sources, bids_filter=None, t_r=None, confounds=(), need_confounds=
     folders = [source for source in sources if not source.endswith(INDEX)]
     paths = choose_files([*bids.find_bold(folders), *indexed], bids_filter or BidsFilter())
     for path in paths:
+        if store.is_local(path) and os.path.islink(path) and not os.path.exists(path):
+            raise FormatError(f"{path}: this is a link whose content is not here; get it with 'datalad get'.")
         key = bids.run_key(**bids.name_run(path))
         if key in seen:
             remedy = "choose with --space, --task-id or --bids-filter-file, or list the files"
@@ -157,10 +160,9 @@ def find_runs(sources, bids_filter=None, t_r=None, confounds=(), need_confounds=
 def _read_indexes(indexes):
     """BOLD files of indexes, and the repetition time that their sidecars tell (s), or None."""
     files = [file for index in indexes for file in select_files(read_index(index), BidsFilter(), extensions=EXTENSIONS)]
-    for file in files:
-        if file.is_absent:
-            raise FormatError(f"{file.path}: this is a link whose content is not here; get it with 'datalad get'.")
-    return {file.path: file.repetition_time for file in files}
+    return {
+        file.path: None if file.repetition_time is None else check_t_r(file.path, file.repetition_time) for file in files
+    }  # fmt: skip
 
 
 def choose_files(paths, bids_filter):
@@ -264,6 +266,29 @@ def find_t_r(path, header_t_r, list_files=store.list_files):
     if stated is None:
         missing = "the repetition time is missing or 0 in the header, and no sidecar gives it"
         raise FormatError(f"{path}: {missing}; give it with --t-r SECONDS.")
+    return check_t_r(path, stated)
+
+
+def check_t_r(path, stated):
+    """Return a repetition time when it makes sense.
+
+    Parameters
+    ----------
+    path : str
+        The BOLD file.
+    stated : object
+        What is said of it.
+
+    Returns
+    -------
+    t_r : float
+        Repetition time (s).
+
+    Raises
+    ------
+    FormatError
+        When it is no number, not positive, or in milliseconds.
+    """
     if isinstance(stated, bool) or not isinstance(stated, (int, float)) or not 0 < stated <= LONGEST_T_R:
         expected = f"the repetition time must be above 0 and at most {LONGEST_T_R:g} s"
         raise FormatError(f"{path}: {expected}; got {stated!r}; give it with --t-r SECONDS.")

@@ -26,16 +26,18 @@ from dataclasses import dataclass
 
 from sparkneuro.data import store
 from sparkneuro.data.checksums import CHECKSUMS
-from sparkneuro.data.receipts import list_receipts, receipt_path, write_recipe
+from sparkneuro.data.folder_lock import lock_folder
+from sparkneuro.data.receipts import RECEIPTS, list_receipts, receipt_path, write_recipe
 from sparkneuro.data.task_progress import show_progress
-from sparkneuro.data.voxel_table import METADATA
-from sparkneuro.errors import SparkneuroError
+from sparkneuro.data.voxel_table import METADATA, VoxelTable
+from sparkneuro.errors import FormatError, SparkneuroError
 from sparkneuro.pipelines import ingest_finish, ingest_plan
 from sparkneuro.pipelines.ingest_rows import make_rows
 from sparkneuro.pipelines.ingest_stream import fetch_small
 from sparkneuro.pipelines.settings import argument, option
 
 LOG = logging.getLogger(__name__)
+LOCK = f"{RECEIPTS}/.lock"
 
 STRATEGIES = ("motion24", "simple", "scrubbing", "compcor")
 
@@ -107,9 +109,23 @@ def run(settings, spark):
         When an input or a setting is wrong, or the disk is full. What is finished is kept for the next time, but the folder is no
         voxel table; it is gone when nothing was finished.
     """
-    plan = ingest_plan.make_plan(settings)
+    ingest_plan.check_settings(settings)
+    table = settings.output.rstrip("/")
+    ingest_plan.read_earlier(table)
+    was_there = store.exists(table)
+    with lock_folder(table, LOCK, "ingest"):
+        try:
+            plan = ingest_plan.make_plan(settings)
+        except BaseException:
+            if not was_there:
+                store.delete(table)  # which holds nothing but the lock
+            raise
+        return _run_alone(plan, spark)
+
+
+def _run_alone(plan, spark):
     store.delete_unfinished(plan.table)
-    if not plan.missing and store.exists(store.join(plan.table, METADATA)):
+    if not plan.missing and _has_metadata(plan.table):
         return f"{plan.table}: nothing is missing; {_count(len(plan.sources))} in the table already."
     started = time.monotonic()
     with _nothing_half_done(plan.table):
@@ -123,6 +139,13 @@ def run(settings, spark):
         table = ingest_finish.finish(plan)
     made = {result["key"] for result in results if result["made"]}
     return ingest_finish.describe(plan, table, made, time.monotonic() - started)
+
+
+def _has_metadata(table):
+    try:
+        return bool(VoxelTable.open(table).runs)
+    except FormatError:
+        return False  # absent or damaged: it is written again
 
 
 def _count(n_runs):

@@ -9,6 +9,8 @@ from sparkneuro.preprocess.run_cleaner import RunCleaner
 
 STRIP_VALUES = 1 << 17
 """Values that are cleaned at a time."""
+MOST_SCANS = 4000
+"""Longest run that is cleaned by the quick way, which holds a few matrices of as many rows and columns."""
 
 
 def write_blocks(job, source, series, row, nuisance, watch):
@@ -41,7 +43,7 @@ def write_blocks(job, source, series, row, nuisance, watch):
     options |= {"t_r": source.t_r, "confounds": confounds}
     n_scans = series.n_scans
     # Preparing it costs as much as cleaning so many voxels one by one.
-    quick = kept_scans is None and len(row) > n_scans
+    quick = kept_scans is None and len(row) > n_scans and n_scans <= MOST_SCANS
     clean = _QuickStrips(series, options) if quick else _CarefulStrips(series, {**options, "sample_mask": kept_scans})
     quality = np.zeros(len(row), bool), np.zeros(len(row), bool), np.zeros(len(row), np.float32)
     n_blocks = -(-watch.n_rows // job["block_size"])

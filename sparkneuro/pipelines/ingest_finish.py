@@ -1,5 +1,7 @@
 """The end of an ingest: the metadata that make its folder a table, and what a person is told."""
 
+import re
+
 from sparkneuro.data import row_space, store
 from sparkneuro.data.bids_dataset import write_description
 from sparkneuro.data.block import block_path
@@ -9,6 +11,7 @@ from sparkneuro.data.voxel_table import Run, VoxelTable
 from sparkneuro.pipelines.ingest_stream import RAW
 
 COVERAGE = "coverage.tsv"
+_BLOCK = re.compile(r"subject=[^/]+/block=\d+/[^/]+\.parquet")
 
 
 def finish(plan):
@@ -64,7 +67,7 @@ def _name_steps(recipe):
 
 def _write_coverage(table, runs, coverages):
     """A row a parcel, a column a run: which share of the parcel's voxels its mean is made of."""
-    names = store.read_bytes(store.join(table, row_space.NAMES)).decode().splitlines()
+    names = store.read_bytes(store.join(table, row_space.NAMES)).decode().rstrip("\n").split("\n")
     lines = ["\t".join([names[0], *(run.key for run in runs)])]
     lines += ["\t".join([name, *map(str, shares)]) for name, shares in zip(names[1:], zip(*coverages, strict=True), strict=True)]
     store.write_bytes(store.join(table, COVERAGE), ("\n".join(lines) + "\n").encode())
@@ -74,7 +77,7 @@ def _delete_strays(table):
     """Delete block files of runs that are not in the table, left by an ingest that was killed."""
     ours = {block_path("", run, block).lstrip("/") for run in table.runs for block in range(table.n_blocks)}
     for name in store.list_files(table.path, recursive=True):
-        if name.endswith(".parquet") and name not in ours:
+        if _BLOCK.fullmatch(name) and name not in ours:
             store.delete(store.join(table.path, name))
 
 
@@ -125,7 +128,7 @@ def _notices(plan, table):
 
 def _describe_coverage(table):
     coverages = {run.key: read_receipt(table.path, run.key)["coverage"] for run in table.runs}
-    names = [line.split("\t")[2] for line in store.read_bytes(store.join(table.path, row_space.NAMES)).decode().splitlines()[1:]]
+    names = list(row_space.read_names(store.join(table.path, row_space.NAMES)).values())
     least, row, key = min((share, row, key) for key, shares in coverages.items() for row, share in enumerate(shares))
     if least == 1:
         return "Every parcel is covered whole"

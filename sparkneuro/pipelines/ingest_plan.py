@@ -1,6 +1,7 @@
 """What an ingest has to do: sources checked by their headers, settings compared with the table's, and what runs are missing."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from sparkneuro.data import row_space, store
 from sparkneuro.data.bids_filter import make_filter
 from sparkneuro.data.block import block_path
 from sparkneuro.data.nifti import check_grid, read_header
-from sparkneuro.data.receipts import list_receipts, read_receipt, read_recipe
+from sparkneuro.data.receipts import RECEIPTS, list_receipts, read_receipt, read_recipe
 from sparkneuro.data.runs import SourceRun, find_runs
 from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.pipelines.ingest_confounds import check_denoising
@@ -138,7 +139,7 @@ def make_plan(settings):
     SparkneuroError
         When an input or a setting is wrong. Nothing has been written.
     """
-    _check_settings(settings)
+    check_settings(settings)
     table = settings.output.rstrip("/")
     wanted = make_filter(
         settings.participant_label, settings.session_id, settings.task_id, settings.run, settings.space, settings.bids_filter_file
@@ -152,7 +153,7 @@ def make_plan(settings):
     shape = sources[0].shape if mask is None else mask.shape
     grid = (shape, affine) if parcels is None else (parcels[0].shape, parcels[1])
     recipe = _write_down(settings, sources, rows, grid, mask, parcels)
-    earlier = _read_earlier(table)
+    earlier = read_earlier(table)
     missing, doubtful = sources, []
     if earlier:
         _compare(table, earlier, recipe)
@@ -191,7 +192,19 @@ def raise_first(failures, noun="run"):
         raise failures[0].__class__(f"{failures[0]}" + (f" ({more} more {noun}{'s' * (more > 1)} failed.)" if more else ""))
 
 
-def _check_settings(settings):
+def check_settings(settings):
+    """Check the settings by themselves.
+
+    Parameters
+    ----------
+    settings : sparkneuro.pipelines.ingest.Settings
+        The settings.
+
+    Raises
+    ------
+    SettingsError
+        When one makes no sense, or two do not go together.
+    """
     if not settings.output:
         raise SettingsError("output is missing; name the voxel table to make with --output, e.g. --output rest.voxels.")
     check_number("block_size", settings.block_size, minimum=1, integer=True)
@@ -246,7 +259,7 @@ def _write_down(settings, sources, rows, grid, mask, parcels):
         "shape": list(map(int, grid[0])), "affine": [list(map(float, row)) for row in grid[1]], "block_size": settings.block_size,
         "settings": {
             "mask": settings.mask if mask is None else _fingerprint(np.packbits(mask)),
-            "labels": None if parcels is None else _fingerprint(parcels[0]),
+            "labels": None if parcels is None else _fingerprint(parcels[0], parcels[2]),
             "smoothing_fwhm": settings.smoothing_fwhm, "detrend": settings.detrend, "high_pass": settings.high_pass,
             "confounds": list(settings.confounds), "denoise": settings.denoise, "standardize": settings.standardize,
             "t_r": settings.t_r,
@@ -254,15 +267,32 @@ def _write_down(settings, sources, rows, grid, mask, parcels):
     }  # fmt: skip
 
 
-def _fingerprint(array):
-    return f"sha256:{hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()}"
+def _fingerprint(array, names=()):
+    content = np.ascontiguousarray(array).tobytes() + json.dumps(names).encode() * bool(names)
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def _read_earlier(table):
-    """Recipe of a table that is there, finished or not; None for a new one."""
+def read_earlier(table):
+    """Read the recipe of a table that is there, finished or not.
+
+    Parameters
+    ----------
+    table : str
+        Path or URI.
+
+    Returns
+    -------
+    recipe : dict or None
+        None for a new table.
+
+    Raises
+    ------
+    SettingsError
+        When something else is there.
+    """
     earlier = read_recipe(table)
     if earlier is None and store.exists(table):
-        if not store.is_folder(table) or store.list_files(table, recursive=True):
+        if not store.is_folder(table) or any(not name.startswith(f"{RECEIPTS}/.") for name in store.list_files(table, True)):
             raise SettingsError(f"{table}: this is something else than a voxel table; choose another --output.")
     if earlier is not None and "settings" not in earlier:
         raise SettingsError(f"{table}: this voxel table was made by another job than an ingest; choose another --output.")
@@ -271,8 +301,8 @@ def _read_earlier(table):
 
 def _compare(table, earlier, recipe):
     old, new = ({"rows": row_space.VOXELS, **side, **side["settings"]} for side in (earlier, recipe))
-    for name in ("rows", *recipe["settings"], "block_size"):
-        if old.get(name) != new[name]:
+    for name in ("rows", "space", *recipe["settings"], "block_size"):
+        if old.get(name) != new[name] and (name, old.get(name)) != ("space", "mixed"):
             begun = f"this table was begun with {name} {old.get(name)}, not {new[name]}"
             raise SettingsError(f"{table}: {begun}; give the same setting, or another --output.")
     if earlier["shape"] != recipe["shape"] or not np.allclose(earlier["affine"], recipe["affine"], rtol=0, atol=1e-3):
@@ -287,12 +317,22 @@ def _find_missing(table, sources, recipe):
     missing, doubtful = [], []
     for source in sources:
         receipt = read_receipt(table, source.key) if source.key in done and whole_space else None
-        if receipt is None or not _is_whole(receipt, source, files):
+        if receipt is None or not _is_whole(receipt, source, files) or (
+            not source.origin and receipt["run"]["t_r"] != source.t_r
+        ):
             missing.append(source)
         elif receipt["inputs"] != {role: {**receipt["inputs"][role], **state} for role, state in source.read_states().items()}:
+            _refuse_another(table, receipt["inputs"]["recording"], source)
             missing.append(source)
             doubtful += [] if source.origin else [source.key]
     return missing, doubtful
+
+
+def _refuse_another(table, before, source):
+    """A file of another place and size is not the run that the table has, but another data set's of the same labels."""
+    path = source.origin or source.path
+    if before["path"] != path and before["size"] != source.size:
+        raise FormatError(f"{path}: the run {source.key} of {table} is another file, {before['path']}; choose another --output.")
 
 
 def _is_whole(receipt, source, files):

@@ -23,12 +23,15 @@ class Selection:
         Rows of the table, and so of its blocks.
     numbers : ndarray of shape (x, y, z), int32, or None
         Where the table's rows lie; None where they have no grid.
+    inside : ndarray of shape (n_rows,) or None
+        Share of each parcel that lies on the run's grid; None where rows are no parcels.
     """
 
     selected: np.ndarray
     row: np.ndarray
     n_rows: int
     numbers: np.ndarray | None
+    inside: np.ndarray | None = None
 
 
 def select_rows(job, recording):
@@ -71,7 +74,18 @@ def _select_parcels(table, recording):
     here = resample_labels(numbers, affine, recording.shape, recording.affine)
     if not here.any():
         raise FormatError(f"{recording.path}: no parcel lies on the grid of this run; are they in the same space?")
-    return Selection(here > 0, here[here > 0] - 1, int(numbers.max()), numbers)
+    inside = _measure_inside(numbers, affine, recording)
+    return Selection(here > 0, here[here > 0] - 1, int(numbers.max()), numbers, inside)
+
+
+def _measure_inside(numbers, affine, recording):
+    """Share of each parcel's voxels whose centres lie within the run's voxels."""
+    places = np.argwhere(numbers)
+    to_run = np.linalg.inv(recording.affine) @ affine
+    there = places @ to_run[:3, :3].T + to_run[:3, 3]
+    within = ((there >= -0.5) & (there <= np.array(recording.shape) - 0.5)).all(axis=1)
+    parcel = numbers[tuple(places.T)] - 1
+    return np.bincount(parcel, within) / np.bincount(parcel)
 
 
 def _check_brain_models(table, recording):

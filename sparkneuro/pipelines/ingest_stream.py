@@ -66,28 +66,38 @@ def list_remote_runs(settings, bids_filter):
     for dataset in settings.sources:
         uri = resolve_source(dataset)
         listed = {entry["path"]: entry for entry in list_source(uri)}
-        root = store.join(settings.output, RAW, posixpath.basename(uri.rstrip("/")))
+        mark = hashlib.sha256(uri.encode()).hexdigest()[:8]
+        root = store.join(settings.output, RAW, f"{posixpath.basename(uri.rstrip('/'))}-{mark}")
         names = [name for name in listed if bids.is_bold(root, name)]
         if not names:
             raise FormatError(f"{uri}: no file here is a BOLD run.")
         chosen = choose_files(names, bids_filter)
         small |= _choose_small(root, listed, chosen, bool(settings.confounds or settings.denoise))
         for name in chosen:
-            run = _name_run(store.join(root, name), listed[name])
+            run = _name_run(store.join(root, name), listed[name], small)
             if run.key in runs:
                 raise FormatError(f"{run.origin} and {runs[run.key].origin} are both run {run.key}; choose with --space.")
             runs[run.key], entries[run.key] = run, listed[name]
     return [runs[key] for key in sorted(runs)], Remote(entries, small)
 
 
-def _name_run(path, entry):
+def _name_run(path, entry, small):
     labels = bids.parse_name(path)[0]
-    mark = str(entry.get("etag") or entry.get("modified") or "")
+    beside = [other for place, other in small.items() if _holds_for(place, path, labels)]
+    mark = str(sorted((one["path"], one.get("size"), one.get("etag") or one.get("modified")) for one in [entry, *beside]))
     return SourceRun(
         path=path, **bids.name_run(path), space=labels.get("space", "native"), shape=(), affine=(), n_scans=0, t_r=0.0,
         size=entry.get("size") or 0, modified=int(hashlib.sha256(mark.encode()).hexdigest()[:12], 16),
         preprocessed="desc" in labels, origin=entry["url"],
     )  # fmt: skip
+
+
+def _holds_for(small, path, labels):
+    """Whether a sidecar or a confounds table is one of a run's."""
+    theirs, suffix = bids.parse_name(small)
+    own = {key: value for key, value in theirs.items() if key != "desc"}
+    above = path.startswith(posixpath.dirname(small) + "/")
+    return above and own.items() <= labels.items() and suffix in ("bold", "timeseries", "regressors")
 
 
 def _choose_small(root, listed, chosen, need_confounds):
@@ -124,7 +134,7 @@ def fetch_small(remote):
 
 
 def _copy_small(path, entry):
-    if store.exists(path):
+    if store.exists(path) and store.stat(path)[0] == entry.get("size"):
         return
     with tempfile.TemporaryDirectory(prefix="sparkneuro-raw-") as folder:
         fetch_file(entry, f"{folder}/file")
@@ -168,7 +178,7 @@ def ingest_remote_run(job):
 
 def _local_path(source):
     """Where a run is fetched to on this machine: the same place each time, so that it goes on where it was cut off."""
-    mark = hashlib.sha256(f"{source.path} {source.origin}".encode()).hexdigest()[:16]
+    mark = hashlib.sha256(f"{source.path} {source.origin} {source.size} {source.modified}".encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir(), f"sparkneuro-raw-{mark}", posixpath.basename(source.path))
 
 

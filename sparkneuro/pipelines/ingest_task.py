@@ -17,7 +17,7 @@ from sparkneuro.data.runs import SourceRun
 from sparkneuro.data.scan_ranges import to_ranges
 from sparkneuro.data.scans import read_mean_image
 from sparkneuro.data.voxel_table import Run
-from sparkneuro.errors import FormatError
+from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.pipelines.ingest_blocks import write_blocks
 from sparkneuro.pipelines.ingest_confounds import read_nuisance
 from sparkneuro.pipelines.ingest_quality import keep_quality
@@ -49,7 +49,9 @@ def make_run_mask(job):
         from sparkneuro.preprocess.resample_labels import resample_labels
 
         volume, affine = read_volume(job["brain_mask"])
-        mask, affine = resample_labels(volume != 0, affine, job["shape"], job["affine"]), job["affine"]
+        if volume.ndim != 3 or not np.nan_to_num(volume).any():
+            raise FormatError(f"{job['brain_mask']}: a brain mask is a 3-D image with voxels in it; give one with --mask FILE.")
+        mask, affine = resample_labels(np.nan_to_num(volume) != 0, affine, job["shape"], job["affine"]), job["affine"]
     else:
         mean, affine = read_mean_image(job["source"])
         try:
@@ -106,9 +108,11 @@ def ingest_run(job):
             "seconds": round(time.monotonic() - started, 3), **facts, "coverage": coverage,
             "quality": keep_quality(job["table"], source, watch, nuisance[1]),
         })
-    except BaseException:
+    except BaseException as error:
         for block in range(n_blocks):
             store.delete(block_path(job["table"], source, block))
+        if isinstance(error, SettingsError) and source.path not in str(error):
+            raise SettingsError(f"{source.path}: {error}") from error
         raise
     return {"key": run.key, "made": True}
 
@@ -123,7 +127,8 @@ def _read_rows(job, recording, selection):
     from sparkneuro.preprocess.parcels import average_parcels
 
     series, coverage = average_parcels(series, selection.row, selection.n_rows)
-    return np.arange(selection.n_rows, dtype=np.int32), series, sha256, [round(float(share), 4) for share in coverage]
+    shares = np.round(coverage * selection.inside, 4).tolist()
+    return np.arange(selection.n_rows, dtype=np.int32), series, sha256, shares
 
 
 def _smooth(scans, affine, smoothing_fwhm):
@@ -165,8 +170,11 @@ def _has_same_content(table, source):
     states = source.read_states()
     if any(state["size"] != receipt["inputs"][role]["size"] for role, state in states.items()):
         return False
-    if any(_hash(state["path"]) != receipt["inputs"][role]["sha256"] for role, state in states.items()):
-        return False
+    for role, state in states.items():
+        if _hash(state["path"]) != receipt["inputs"][role]["sha256"]:
+            if role == "recording" and state["path"] != receipt["inputs"][role]["path"]:
+                raise FormatError(f"{source.path}: the run of this name in {table} is another; choose another --output.")
+            return False
     inputs = _hash_inputs(source, receipt["inputs"]["recording"]["sha256"])
     write_receipt(table, source.key, {**receipt, "run": {**receipt["run"], "source": source.path}, "inputs": inputs})
     return True

@@ -17,6 +17,7 @@ from nilearn.maskers import NiftiLabelsMasker, NiftiMasker
 
 from sparkneuro import __version__
 from sparkneuro.data import spark as data_spark
+from sparkneuro.data.folder_lock import lock_folder
 from sparkneuro.data.receipts import read_receipt
 from sparkneuro.data.scan_ranges import from_ranges
 from sparkneuro.data.voxel_table import VoxelTable
@@ -272,9 +273,9 @@ def test_grayordinates_of_the_hcps_layout_are_rows(output, jobs, tmp_path):
     np.testing.assert_allclose(series, standardize(np.delete(values, 7, axis=1).astype(float)), rtol=1e-4, atol=1e-5)
     with pytest.raises(FormatError, match="one of 42 grayordinates, which have no grid"):
         table.mask()
-    write_dense_series(tmp_path / "sub-02_task-x_bold.dtseries.nii", values, models[::-1])
+    write_dense_series(tmp_path / "sub-02_task-x_space-fsLR_bold.dtseries.nii", values, models[::-1])
     with pytest.raises(FormatError, match="its grayordinates are others than the table's"):
-        ingest.run(Settings((str(tmp_path / "sub-02_task-x_bold.dtseries.nii"),), output=output, block_size=16), None)
+        ingest.run(Settings((str(tmp_path / "sub-02_task-x_space-fsLR_bold.dtseries.nii"),), output=output, block_size=16), None)
 
 
 def test_rows_of_hdf5_recordings_are_rows(output, jobs, tmp_path):
@@ -332,3 +333,83 @@ def test_the_table_says_as_a_bids_derivative_what_made_it_from_what(fmriprep, ou
     assert description["DatasetType"] == "derivative" and description["SourceDatasets"] == [{"URL": f"file://{fmriprep[0]}"}]
     (made,) = description["GeneratedBy"]
     assert (made["Name"], made["Version"], made["Parameters"]["high_pass"]) == ("sparkneuro", __version__, 0.01)
+
+
+def test_a_parcel_partly_outside_the_runs_grid_is_told(fmriprep, output, jobs, tmp_path):
+    affine = derivatives.AFFINE.copy()
+    affine[:3, 3] += derivatives.AFFINE[:3, :3] @ [-3, 0, 0]  # three voxels beyond the first of the run
+    labels = np.zeros((8, 6, 4), np.int16)
+    labels[1:7, 3:5, 2:4] = 1
+    nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / "a.nii.gz")
+    sentence = ingest.run(Settings((str(fmriprep[1]["01"]),), output=output, labels=str(tmp_path / "a.nii.gz")), None)
+    assert "least covered parcel is 1, 67% of it" in sentence
+
+
+def test_two_ingests_of_one_table_at_once_are_refused(fmriprep, output, jobs):
+    ingest.run(Settings((str(fmriprep[1]["01"]),), output=output), None)
+    with lock_folder(output, ingest.LOCK, "ingest"):
+        with pytest.raises(SettingsError, match="another ingest is at work in this folder"):
+            ingest.run(Settings((str(fmriprep[1]["02"]),), output=output), None)
+
+
+def test_another_data_sets_run_of_the_same_labels_is_refused(fmriprep, output, jobs, tmp_path):
+    ingest.run(Settings((str(fmriprep[1]["01"]),), output=output), None)
+    before = read_run(VoxelTable.open(output), 0)[1]
+    other = derivatives.write_derivatives(tmp_path / "other", ("01",), n_scans=70, seed=9)
+    with pytest.raises(FormatError, match="the run sub-01_task-rest of .* is another file, .*; choose another --output"):
+        ingest.run(Settings((str(other["01"]),), output=output), None)
+    np.testing.assert_array_equal(read_run(VoxelTable.open(output), 0)[1], before)
+
+
+def test_a_corrected_repetition_time_makes_a_run_again(fmriprep, output, jobs, tmp_path):
+    folder = shutil.copytree(fmriprep[0], tmp_path / "copy")
+    settings = Settings((str(folder),), output=output, high_pass=0.02)
+    ingest.run(settings, None)
+    (folder / "task-rest_bold.json").write_text(json.dumps({"RepetitionTime": 1.0}))
+    assert "2 runs ingested" in ingest.run(settings, None)
+    assert {run.t_r for run in VoxelTable.open(output).runs} == {1.0}
+
+
+def test_other_names_are_another_parcellation(fmriprep, output, jobs, atlas):
+    settings = Settings((str(fmriprep[1]["01"]),), output=output, labels=atlas)
+    ingest.run(settings, None)
+    Path(atlas).with_name("atlas.tsv").write_text("index\tname\n3\tV1\n9\tSomMot\n")
+    with pytest.raises(SettingsError, match="was begun with labels sha256:"):
+        ingest.run(settings, None)
+
+
+def test_parcels_and_a_mask_are_refused_together(fmriprep, output, jobs, atlas):
+    with pytest.raises(SettingsError, match="leave --mask away, or cut the labels image"):
+        ingest.run(Settings((str(fmriprep[0]),), output=output, labels=atlas, mask="subject"), None)
+
+
+def test_files_that_are_not_ours_stay_in_a_tables_folder(fmriprep, output, jobs):
+    ingest.run(Settings((str(fmriprep[1]["01"]),), output=output), None)
+    Path(output, "mine.index.parquet").write_bytes(b"PAR1")
+    ingest.run(Settings((str(fmriprep[1]["02"]),), output=output), None)
+    assert Path(output, "mine.index.parquet").exists() and len(VoxelTable.open(output).runs) == 2
+
+
+def test_a_link_without_content_is_named_when_it_is_wanted(fmriprep, output, jobs, tmp_path):
+    folder = shutil.copytree(fmriprep[0], tmp_path / "copy")
+    path = next(folder.glob("sub-02/func/*_bold.nii.gz"))
+    path.unlink()
+    path.symlink_to("../../.git/annex/objects/x")
+    with pytest.raises(FormatError, match=f"{path.name}: this is a link whose content is not here; get it with 'datalad get'"):
+        ingest.run(Settings((str(folder),), output=output), None)
+    assert "1 run ingested" in ingest.run(Settings((str(folder),), output=output, participant_label=("01",)), None)
+
+
+def test_a_label_without_letters_or_digits_is_refused(fmriprep, output, jobs, tmp_path):
+    shutil.copy(fmriprep[1]["01"], tmp_path / "sub-é_task-rest_bold.nii.gz")
+    with pytest.raises(FormatError, match="a subject's label needs letters A to Z or digits"):
+        ingest.run(Settings((str(tmp_path / "sub-é_task-rest_bold.nii.gz"),), output=output), None)
+
+
+def test_a_confounds_table_in_another_encoding_is_no_obstacle_where_it_is_not_asked_for(fmriprep, output, jobs, tmp_path):
+    folder = shutil.copytree(fmriprep[0], tmp_path / "copy")
+    for path in folder.rglob("*_timeseries.tsv"):
+        path.write_text(path.read_text(), encoding="utf-16")
+    assert "2 runs ingested" in ingest.run(Settings((str(folder),), output=output), None)
+    with pytest.raises(FormatError, match="this is no table in UTF-8"):
+        ingest.run(Settings((str(folder),), output=output + "2", confounds=("csf",)), None)
