@@ -6,16 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparkneuro import __version__
 from sparkneuro.data import row_space, store
 from sparkneuro.data.bids_filter import make_filter
-from sparkneuro.data.block import block_path
 from sparkneuro.data.nifti import check_grid, read_header
-from sparkneuro.data.receipts import RECEIPTS, list_receipts, read_receipt, read_recipe
+from sparkneuro.data.receipts import RECEIPTS, read_recipe
 from sparkneuro.data.runs import SourceRun, find_runs
 from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.pipelines.ingest_confounds import check_denoising
 from sparkneuro.pipelines.ingest_images import read_labels, read_mask
+from sparkneuro.pipelines.ingest_missing import find_missing
 from sparkneuro.pipelines.ingest_stream import Remote, list_remote_runs
 from sparkneuro.validation import check_number
 
@@ -158,7 +157,7 @@ def make_plan(settings):
     if earlier:
         _compare(table, earlier, recipe)
         recipe = {"rows": row_space.VOXELS, **earlier}
-        missing, doubtful = _find_missing(table, sources, recipe)
+        missing, doubtful = find_missing(table, sources, recipe)
         _check_subjects(table, missing, recipe)
     kept = None if parcels is None else (parcels[0], parcels[2])
     return Plan(
@@ -307,38 +306,6 @@ def _compare(table, earlier, recipe):
             raise SettingsError(f"{table}: {begun}; give the same setting, or another --output.")
     if earlier["shape"] != recipe["shape"] or not np.allclose(earlier["affine"], recipe["affine"], rtol=0, atol=1e-3):
         raise FormatError(f"{table}: this table lies on another grid than the runs; resample them, or choose another --output.")
-
-
-def _find_missing(table, sources, recipe):
-    """Runs that are to be made, and the keys of those that are only to be looked at again."""
-    done = set(list_receipts(table))
-    files = set(store.list_files(table, recursive=True))
-    whole_space = set(row_space.FILES[recipe["rows"]]) <= files
-    missing, doubtful = [], []
-    for source in sources:
-        receipt = read_receipt(table, source.key) if source.key in done and whole_space else None
-        if receipt is None or not _is_whole(receipt, source, files) or (
-            not source.origin and receipt["run"]["t_r"] != source.t_r
-        ):
-            missing.append(source)
-        elif receipt["inputs"] != {role: {**receipt["inputs"][role], **state} for role, state in source.read_states().items()}:
-            _refuse_another(table, receipt["inputs"]["recording"], source)
-            missing.append(source)
-            doubtful += [] if source.origin else [source.key]
-    return missing, doubtful
-
-
-def _refuse_another(table, before, source):
-    """A file of another place and size is not the run that the table has, but another data set's of the same labels."""
-    path = source.origin or source.path
-    if before["path"] != path and before["size"] != source.size:
-        raise FormatError(f"{path}: the run {source.key} of {table} is another file, {before['path']}; choose another --output.")
-
-
-def _is_whole(receipt, source, files):
-    """Whether the rows are there and were made by this version, from as many files."""
-    same = receipt.get("version") == __version__ and set(receipt["inputs"]) == set(source.read_states())
-    return same and all(block_path("", source, block).lstrip("/") in files for block in range(receipt["n_blocks"]))
 
 
 def _check_subjects(table, missing, recipe):
