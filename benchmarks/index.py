@@ -28,8 +28,11 @@ SLICES = [round(0.033 * number, 3) for number in range(60)]
 INDEX = """
 import json, sys, time
 start = time.perf_counter()
-from sparkneuro.data import bids_datasets, bids_index_file, bids_index_update, bids_summary
-from sparkneuro.data.bids_index import index_schema
+from sparkneuro.data.index import bids_datasets
+from sparkneuro.data.index import bids_index_file
+from sparkneuro.data.index import bids_index_update
+from sparkneuro.data.index import bids_summary
+from sparkneuro.data.index.bids_index import index_schema
 from sparkneuro.pipelines.index import Settings, run
 index_schema()
 imported, cpu = time.perf_counter(), time.process_time()
@@ -110,7 +113,7 @@ def write(path, content):
 
 def check_agreement(folder):
     """Index by both ways and compare the fields of every image; return the number of images."""
-    from sparkneuro.data.bids_index_file import read_index
+    from sparkneuro.data.index.bids_index_file import read_index
 
     call(INDEX, f"{folder}/ds", f"{folder}/check.parquet")
     call(PYBIDS, f"{folder}/ds", f"{folder}/check.db", f"{folder}/check.json")

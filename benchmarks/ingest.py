@@ -202,7 +202,7 @@ def make_confounds(n_scans, n_confounds):
 def find_recording(folder):
     """The recording and its EPI mask, where it is there."""
     from sparkneuro.data.nifti import write_volume
-    from sparkneuro.data.scans import read_mean_image
+    from sparkneuro.data.recordings.scans import read_mean_image
     from sparkneuro.preprocess.brain_mask import compute_mask
 
     paths = sorted(RECORDING.rglob("*_bold.nii.gz"))

@@ -13,7 +13,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from sparkneuro.data import store
 from sparkneuro.data.byte_stream import ByteStream
-from sparkneuro.data.file_kind import refuse_impostor
+from sparkneuro.data.download.file_kind import refuse_impostor
 from sparkneuro.errors import FormatError
 
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from functools import cache, cached_property, partial
 
 from sparkneuro.data import bids, hcp, row_space, store
-from sparkneuro.data.bids_filter import BidsFilter, describe_unmatched
-from sparkneuro.data.bids_index_file import read_index
-from sparkneuro.data.bids_selection import select_files
 from sparkneuro.data.confounds_table import read_confounds
-from sparkneuro.data.recording import open_recording
+from sparkneuro.data.index.bids_filter import BidsFilter, describe_unmatched
+from sparkneuro.data.index.bids_index_file import read_index
+from sparkneuro.data.index.bids_selection import select_files
+from sparkneuro.data.recordings.recording import open_recording
 from sparkneuro.errors import FormatError, SettingsError
 
 INDEX = ".parquet"

@@ -13,9 +13,9 @@ from sparkneuro.data import store
 from sparkneuro.data.bids import run_key
 from sparkneuro.data.block import flatten_lists, write_block
 from sparkneuro.data.block_rows import read_rows
-from sparkneuro.data.jvm_path import find_jvm_path
 from sparkneuro.data.receipts import RECEIPTS, write_recipe
 from sparkneuro.data.row_space import copy_row_space
+from sparkneuro.data.storage.jvm_path import find_jvm_path
 from sparkneuro.data.voxel_table import METADATA, Run, VoxelTable
 
 COLUMNS = "session string, task string, run string, voxel int, series array<float>"

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 
 from pyarrow import fs
 
-from sparkneuro.data.filesystems import LOCAL, is_of_storage, locate, scheme_of, storage_error
-from sparkneuro.data.renamed_file import TEMPORARY, write_and_rename
-from sparkneuro.data.reported_stream import ReportedStream
-from sparkneuro.data.s3_upload import abort_uploads, upload_replacement
+from sparkneuro.data.storage.filesystems import LOCAL, is_of_storage, locate, scheme_of, storage_error
+from sparkneuro.data.storage.renamed_file import TEMPORARY, write_and_rename
+from sparkneuro.data.storage.reported_stream import ReportedStream
+from sparkneuro.data.storage.s3_upload import abort_uploads, upload_replacement
 from sparkneuro.errors import StorageError
 
 __all__ = [

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 
 from sparkneuro.data import store
-from sparkneuro.data.folder_lock import lock_folder
+from sparkneuro.data.storage.folder_lock import lock_folder
 from sparkneuro.data.voxel_table import METADATA
 from sparkneuro.encoding.encoder_record import WORK
 from sparkneuro.errors import FormatError, SettingsError

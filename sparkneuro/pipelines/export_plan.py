@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from sparkneuro.data import store
-from sparkneuro.data.checksums import CHECKSUMS, hash_file
-from sparkneuro.data.listing import is_hidden, list_infos
+from sparkneuro.data.storage.checksums import CHECKSUMS, hash_file
+from sparkneuro.data.storage.listing import is_hidden, list_infos
 from sparkneuro.data.voxel_table import METADATA, VoxelTable
 from sparkneuro.errors import SettingsError
 from sparkneuro.validation import check_choice

@@ -67,7 +67,7 @@ def run(settings, spark):
         When the table or a setting is wrong, a file of the table is damaged, or there is no room. Files that are finished are
         kept for the next time.
     """
-    from sparkneuro.data.checksums import checksums_path, write_checksums
+    from sparkneuro.data.storage.checksums import checksums_path, write_checksums
     from sparkneuro.pipelines.export_plan import MANIFEST, make_plan
 
     plan, started = make_plan(settings), time.monotonic()

@@ -3,9 +3,9 @@
 import json
 
 from sparkneuro.data import store
-from sparkneuro.data.checksums import hash_file
 from sparkneuro.data.hdf5_table import TableContents, write_table
-from sparkneuro.data.local_replacement import open_local_replacement
+from sparkneuro.data.storage.checksums import hash_file
+from sparkneuro.data.storage.local_replacement import open_local_replacement
 from sparkneuro.data.voxel_table import METADATA, VoxelTable
 from sparkneuro.pipelines.export_plan import receipt_path
 

@@ -12,10 +12,10 @@ written down in .sparkneuro/fetched.tsv of the folder (size, sha256, source, tim
 import time
 from dataclasses import dataclass
 
-from sparkneuro.data.fetch_record import LOCK, FetchRecord
-from sparkneuro.data.folder_lock import lock_folder
-from sparkneuro.data.part_file import DiskFull
-from sparkneuro.data.patience import Patience
+from sparkneuro.data.download.fetch_record import LOCK, FetchRecord
+from sparkneuro.data.download.part_file import DiskFull
+from sparkneuro.data.download.patience import Patience
+from sparkneuro.data.storage.folder_lock import lock_folder
 from sparkneuro.errors import SettingsError, StorageError
 from sparkneuro.pipelines.fetch_plan import list_wanted, make_plan
 from sparkneuro.pipelines.fetch_source import resolve_source

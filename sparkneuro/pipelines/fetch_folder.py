@@ -3,8 +3,8 @@
 import os
 
 from sparkneuro.data import store
-from sparkneuro.data.content_check import ContentCheck
-from sparkneuro.data.remote_content import address_of, known_checksum
+from sparkneuro.data.download.content_check import ContentCheck
+from sparkneuro.data.download.remote_content import address_of, known_checksum
 from sparkneuro.errors import FormatError, StorageError
 
 _PIECE = 1 << 20

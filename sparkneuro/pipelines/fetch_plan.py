@@ -5,9 +5,9 @@ from functools import partial
 
 from tqdm import tqdm
 
-from sparkneuro.data.remote_content import address_of
-from sparkneuro.data.selection import select
-from sparkneuro.data.threads import run_in_threads
+from sparkneuro.data.download.remote_content import address_of
+from sparkneuro.data.download.selection import select
+from sparkneuro.data.download.threads import run_in_threads
 from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.pipelines.fetch_folder import agrees, is_there, is_whole, make_finder
 from sparkneuro.pipelines.fetch_source import check_path, list_source, resolve_source
@@ -118,7 +118,7 @@ def _is_safe(path):
 
 def _complete(entries, record, find, n_threads):
     """Ask for the sizes that the listing did not tell, but for files that it shows unchanged."""
-    from sparkneuro.data.http_listing import look_up
+    from sparkneuro.data.download.http_listing import look_up
 
 
     def must_be_asked(entry):

@@ -8,8 +8,8 @@ import re
 from functools import partial
 
 from sparkneuro.data import store
-from sparkneuro.data.checksum_list import parse_list
-from sparkneuro.data.http_request import ask
+from sparkneuro.data.download.checksum_list import parse_list
+from sparkneuro.data.download.http_request import ask
 from sparkneuro.errors import FormatError, SettingsError
 
 _OPENNEURO = re.compile(r"(?:https?://(?:www\.)?openneuro\.org/datasets/)?(ds\d{6})(?:/.*)?")
@@ -75,7 +75,7 @@ def list_source(uri, manifest=None, signed=False, requester_pays=False, endpoint
         When the source is not there, refuses, or does not answer.
     """
     from sparkneuro.cloud.s3 import list_objects, make_access
-    from sparkneuro.data.http_listing import file_url, list_url
+    from sparkneuro.data.download.http_listing import file_url, list_url
 
     if uri.startswith("s3://"):
         entries = list_objects(uri, make_access(signed, requester_pays, endpoint_url))
@@ -103,7 +103,7 @@ def fetch_file(entry, target, **options):
     target : str
         Local file to make; its bytes wait beside it, as ``.NAME.part``, until it is whole.
     **options : object
-        patience, throttle, on_bytes and stop of `sparkneuro.data.download.download`.
+        patience, throttle, on_bytes and stop of `sparkneuro.data.download.download.download`.
 
     Returns
     -------
@@ -117,7 +117,7 @@ def fetch_file(entry, target, **options):
     FormatError
         When what comes is not what it should be, or its name leads out of the folder.
     """
-    from sparkneuro.data.download import download
+    from sparkneuro.data.download.download import download
 
     check_path(entry["path"])
     return download(entry, target, partial(_connect, entry.get("s3")), **options)
@@ -167,7 +167,7 @@ def _connect(access, url, headers, timeout):
 
 
 def _read_manifest(manifest):
-    from sparkneuro.data.http_listing import read_list
+    from sparkneuro.data.download.http_listing import read_list
 
     if manifest.startswith(("http://", "https://")):
         return read_list(manifest)

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from sparkneuro.data import store
-from sparkneuro.data.part_file import ENDING
+from sparkneuro.data.download.part_file import ENDING
 from sparkneuro.errors import StorageError
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from tqdm import tqdm
 
 from sparkneuro.data import store
-from sparkneuro.data.part_file import DiskFull
-from sparkneuro.data.patience import Exhausted, Patience, Stopped, Throttle
-from sparkneuro.data.remote_content import address_of
-from sparkneuro.data.threads import run_in_threads
+from sparkneuro.data.download.part_file import DiskFull
+from sparkneuro.data.download.patience import Exhausted, Patience, Stopped, Throttle
+from sparkneuro.data.download.remote_content import address_of
+from sparkneuro.data.download.threads import run_in_threads
 from sparkneuro.errors import SparkneuroError
 from sparkneuro.pipelines.fetch_folder import adopt_file
 from sparkneuro.pipelines.fetch_source import fetch_file

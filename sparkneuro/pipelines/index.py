@@ -68,10 +68,10 @@ def run(settings, spark=None):
     """
     if not settings.output:
         raise SettingsError("the index needs a name: give one with --output bids.index.parquet.")
-    from sparkneuro.data.bids_datasets import find_datasets
-    from sparkneuro.data.bids_index_file import read_index, write_index
-    from sparkneuro.data.bids_index_update import update_index
-    from sparkneuro.data.bids_summary import summarise_index
+    from sparkneuro.data.index.bids_datasets import find_datasets
+    from sparkneuro.data.index.bids_index_file import read_index, write_index
+    from sparkneuro.data.index.bids_index_update import update_index
+    from sparkneuro.data.index.bids_summary import summarise_index
 
     started = time.monotonic()
     old = read_index(settings.output) if store.exists(settings.output) else None

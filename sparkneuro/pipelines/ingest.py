@@ -25,9 +25,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sparkneuro.data import store
-from sparkneuro.data.checksums import CHECKSUMS
-from sparkneuro.data.folder_lock import lock_folder
 from sparkneuro.data.receipts import RECEIPTS, list_receipts, receipt_path, write_recipe
+from sparkneuro.data.storage.checksums import CHECKSUMS
+from sparkneuro.data.storage.folder_lock import lock_folder
 from sparkneuro.data.task_progress import show_progress
 from sparkneuro.data.voxel_table import METADATA, VoxelTable
 from sparkneuro.errors import FormatError, SparkneuroError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparkneuro.data import row_space, store
-from sparkneuro.data.bids_filter import make_filter
+from sparkneuro.data.index.bids_filter import make_filter
 from sparkneuro.data.nifti import check_grid, read_header
 from sparkneuro.data.receipts import RECEIPTS, read_recipe
 from sparkneuro.data.runs import SourceRun, find_runs

@@ -12,10 +12,10 @@ from sparkneuro.data import row_space, store
 from sparkneuro.data.block import block_path
 from sparkneuro.data.nifti import read_volume, write_volume
 from sparkneuro.data.receipts import read_receipt, receipt_path, write_receipt
-from sparkneuro.data.recording import open_recording
+from sparkneuro.data.recordings.recording import open_recording
+from sparkneuro.data.recordings.scans import read_mean_image
 from sparkneuro.data.runs import SourceRun
 from sparkneuro.data.scan_ranges import to_ranges
-from sparkneuro.data.scans import read_mean_image
 from sparkneuro.data.voxel_table import Run
 from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.pipelines.ingest_blocks import write_blocks

@@ -17,15 +17,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from sparkneuro.data import store
-from sparkneuro.data.folder_lock import hold_lock
+from sparkneuro.data.storage.folder_lock import hold_lock
 from sparkneuro.data.task_progress import show_progress
 from sparkneuro.errors import PreprocessingError, SettingsError
 from sparkneuro.pipelines import preprocess_plan, preprocess_resources
 from sparkneuro.pipelines.preprocess_task import check_subject, find_reason, log_path, progress_folder, run_subject
 from sparkneuro.pipelines.settings import argument, option, remainder
-from sparkneuro.preprocess.derivative_description import write_description
-from sparkneuro.preprocess.subject_files import list_inputs
-from sparkneuro.preprocess.subject_record import read_record, record_path
+from sparkneuro.preprocess.apps.derivative_description import write_description
+from sparkneuro.preprocess.apps.subject_files import list_inputs
+from sparkneuro.preprocess.apps.subject_record import read_record, record_path
 
 LOG = logging.getLogger(__name__)
 

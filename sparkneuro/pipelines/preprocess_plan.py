@@ -5,12 +5,12 @@ import shlex
 from dataclasses import dataclass
 
 from sparkneuro.data import store
-from sparkneuro.data.folder_lock import hold_lock
+from sparkneuro.data.storage.folder_lock import hold_lock
 from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.pipelines.preprocess_program import find_program, find_version
 from sparkneuro.pipelines.preprocess_resources import cores_of
-from sparkneuro.preprocess.attempt import GRACE
-from sparkneuro.preprocess.bids_app import (
+from sparkneuro.preprocess.apps.attempt import GRACE
+from sparkneuro.preprocess.apps.bids_app import (
     FMRIPREP,
     BidsApp,
     check_words,
@@ -19,8 +19,8 @@ from sparkneuro.preprocess.bids_app import (
     make_command,
     make_kill_command,
 )
-from sparkneuro.preprocess.expected_outputs import choose_runs, expect_fmriprep, find_runs, read_filter
-from sparkneuro.preprocess.subject_record import FOLDER
+from sparkneuro.preprocess.apps.expected_outputs import choose_runs, expect_fmriprep, find_runs, read_filter
+from sparkneuro.preprocess.apps.subject_record import FOLDER
 from sparkneuro.validation import check_number
 
 

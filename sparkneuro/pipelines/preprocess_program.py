@@ -8,9 +8,9 @@ import shutil
 import subprocess
 
 from sparkneuro.errors import SettingsError
-from sparkneuro.preprocess.attempt import app_environment
-from sparkneuro.preprocess.bids_app import FMRIPREP, make_version_command
-from sparkneuro.preprocess.derivative_description import find_version as find_number
+from sparkneuro.preprocess.apps.attempt import app_environment
+from sparkneuro.preprocess.apps.bids_app import FMRIPREP, make_version_command
+from sparkneuro.preprocess.apps.derivative_description import find_version as find_number
 
 PATIENCE = 600
 """Seconds to wait for a version; the first start of a container from a slow disk takes minutes."""

@@ -7,13 +7,13 @@ import shutil
 import time
 
 from sparkneuro.data import store
-from sparkneuro.data.folder_lock import hold_lock
+from sparkneuro.data.storage.folder_lock import hold_lock
 from sparkneuro.environment import free_disk
 from sparkneuro.errors import SparkneuroError, StorageError
-from sparkneuro.preprocess.attempt import run_attempt
-from sparkneuro.preprocess.attempt_log import note, read_tail
-from sparkneuro.preprocess.expected_outputs import find_problem
-from sparkneuro.preprocess.subject_files import (
+from sparkneuro.preprocess.apps.attempt import run_attempt
+from sparkneuro.preprocess.apps.attempt_log import note, read_tail
+from sparkneuro.preprocess.apps.expected_outputs import find_problem
+from sparkneuro.preprocess.apps.subject_files import (
     describe_inputs,
     describe_outputs,
     find_changed_input,
@@ -21,7 +21,7 @@ from sparkneuro.preprocess.subject_files import (
     list_inputs,
     list_outputs,
 )
-from sparkneuro.preprocess.subject_record import (
+from sparkneuro.preprocess.apps.subject_record import (
     FOLDER,
     find_change,
     finish_record,

@@ -60,7 +60,7 @@ def run(settings, spark=None):
     """
     from tqdm import tqdm
 
-    from sparkneuro.data import checksums
+    from sparkneuro.data.storage import checksums
 
     folder = settings.folder.rstrip("/") or "/"
     total = sum(checksums.list_sizes(folder).values())

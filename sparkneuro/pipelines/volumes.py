@@ -3,7 +3,7 @@
 Each image is turned to RAS, resampled when --voxel-size is given, cropped or padded about its centre to --shape, and
 standardised over its non-zero voxels (a run over all its scans); zero stays zero and is background. Labels, affines, TR and what
 the numbers stand for are kept, so original units come back. Read it in Python:
-    volumes = VolumeStore.open("t1w.volumes")              # from sparkneuro.data.volume_store
+    volumes = VolumeStore.open("t1w.volumes")              # from sparkneuro.data.volumes.volume_store
     volumes.read_volume(0), volumes.read_window(3, 10, 20), volumes.batches(8, seed=1, worker=0, n_workers=4)
 One Spark task an image, and then one a shard. Running the command again does only what is missing.
 """
@@ -75,7 +75,7 @@ def run(settings, spark):
         When an input or a setting is wrong, or there is no room. What is finished is kept for the next time, but the folder is
         no volume store.
     """
-    from sparkneuro.data.checksums import CHECKSUMS, write_checksums
+    from sparkneuro.data.storage.checksums import CHECKSUMS, write_checksums
     from sparkneuro.pipelines import volumes_parts
     from sparkneuro.pipelines.volumes_plan import make_plan
 
@@ -140,9 +140,9 @@ def _pack_shards(plan, records, spark):
 
 
 def _finish(plan, records, shards):
-    from sparkneuro.data.checksums import write_checksums
-    from sparkneuro.data.volume_shards import shard_name
-    from sparkneuro.data.volume_store import write_metadata
+    from sparkneuro.data.storage.checksums import write_checksums
+    from sparkneuro.data.volumes.volume_shards import shard_name
+    from sparkneuro.data.volumes.volume_store import write_metadata
     from sparkneuro.pipelines import volumes_parts
 
     crc32 = np.concatenate([np.asarray(shard["crc32"], np.uint32) for shard in shards])

@@ -8,10 +8,10 @@ import json
 from dataclasses import replace
 
 from sparkneuro.data import store
-from sparkneuro.data.listing import list_infos
-from sparkneuro.data.local_replacement import check_room
-from sparkneuro.data.volume_shards import shard_name
-from sparkneuro.data.volume_store import PARTS, VolumeRecord
+from sparkneuro.data.storage.listing import list_infos
+from sparkneuro.data.storage.local_replacement import check_room
+from sparkneuro.data.volumes.volume_shards import shard_name
+from sparkneuro.data.volumes.volume_store import PARTS, VolumeRecord
 from sparkneuro.pipelines.volumes_plan import RECIPE, SOURCES
 
 

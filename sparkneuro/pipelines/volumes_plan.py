@@ -11,9 +11,9 @@ import numpy as np
 from sparkneuro.data import bids, store
 from sparkneuro.data.nifti import read_header
 from sparkneuro.data.runs import find_t_r
-from sparkneuro.data.volume_coding import DTYPES, STANDARDIZATIONS
-from sparkneuro.data.volume_shards import shard_name
-from sparkneuro.data.volume_store import CRC32, METADATA, PARTS, VolumeStore
+from sparkneuro.data.volumes.volume_coding import DTYPES, STANDARDIZATIONS
+from sparkneuro.data.volumes.volume_shards import shard_name
+from sparkneuro.data.volumes.volume_store import CRC32, METADATA, PARTS, VolumeStore
 from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.validation import check_choice, check_number
 

@@ -14,12 +14,12 @@ import numpy as np
 from sparkneuro.data import store
 from sparkneuro.data.bids import parse_name
 from sparkneuro.data.byte_stream import ByteStream
-from sparkneuro.data.local_replacement import check_room
 from sparkneuro.data.nifti import parse_header
-from sparkneuro.data.scans import read_blocks
-from sparkneuro.data.volume_coding import choose_coding
-from sparkneuro.data.volume_shards import make_header
-from sparkneuro.data.volume_store import VolumeRecord
+from sparkneuro.data.recordings.scans import read_blocks
+from sparkneuro.data.storage.local_replacement import check_room
+from sparkneuro.data.volumes.volume_coding import choose_coding
+from sparkneuro.data.volumes.volume_shards import make_header
+from sparkneuro.data.volumes.volume_store import VolumeRecord
 from sparkneuro.errors import FormatError, StorageError
 from sparkneuro.pipelines.volumes_parts import part_path
 from sparkneuro.preprocess.volume_grid import plan_grid

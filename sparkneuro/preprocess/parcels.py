@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import sparse
 
-from sparkneuro.data.masked_series import MaskedSeries
+from sparkneuro.data.recordings.masked_series import MaskedSeries
 
 _SCANS = 64
 

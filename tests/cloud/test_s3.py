@@ -57,7 +57,7 @@ def test_one_object_is_listed_by_its_name(bucket, no_credentials):
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("path", ["participants.tsv", "a b+c é#%.txt"])
 def test_a_request_brings_the_object_and_a_range_of_it(bucket, monkeypatch, signed, path):
-    from sparkneuro.data.http_request import ask
+    from sparkneuro.data.download.http_request import ask
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")

@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from sparkneuro.data.bids_filter import make_filter
+from sparkneuro.data.index.bids_filter import make_filter
 from sparkneuro.data.runs import find_runs
 from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.pipelines import index

@@ -11,10 +11,10 @@ from pyarrow import fs
 
 from sparkneuro.data import spark as data_spark
 from sparkneuro.data import store
-from sparkneuro.data.checksums import compare_checksums
-from sparkneuro.data.listing import is_hidden, list_infos
 from sparkneuro.data.nifti import write_volume
 from sparkneuro.data.receipts import write_receipt, write_recipe
+from sparkneuro.data.storage.checksums import compare_checksums
+from sparkneuro.data.storage.listing import is_hidden, list_infos
 from sparkneuro.data.voxel_table import METADATA, Run, VoxelTable, write_block
 from sparkneuro.errors import FormatError, SettingsError, SparkneuroError, StorageError
 from sparkneuro.pipelines import export_table, export_task, import_table

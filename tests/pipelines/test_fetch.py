@@ -14,8 +14,8 @@ import threading
 import pytest
 
 from sparkneuro.cli import main
-from sparkneuro.data import part_file
-from sparkneuro.data.patience import Patience
+from sparkneuro.data.download import part_file
+from sparkneuro.data.download.patience import Patience
 from sparkneuro.errors import FormatError, SettingsError, StorageError
 from sparkneuro.pipelines import fetch, fetch_space
 from sparkneuro.pipelines.fetch import Settings

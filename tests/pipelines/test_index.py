@@ -11,12 +11,12 @@ import pytest
 
 from sparkneuro.cli import main
 from sparkneuro.data import store
-from sparkneuro.data.bids_index_file import read_index
+from sparkneuro.data.index.bids_index_file import read_index
 from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.pipelines import index
 from sparkneuro.pipelines.index import Settings
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data" / "index"))
 from bids_trees import write_fmriprep, write_raw, write_tree  # noqa: E402
 
 

@@ -17,9 +17,9 @@ from nilearn.maskers import NiftiLabelsMasker, NiftiMasker
 
 from sparkneuro import __version__
 from sparkneuro.data import spark as data_spark
-from sparkneuro.data.folder_lock import lock_folder
 from sparkneuro.data.receipts import read_receipt
 from sparkneuro.data.scan_ranges import from_ranges
+from sparkneuro.data.storage.folder_lock import lock_folder
 from sparkneuro.data.voxel_table import VoxelTable
 from sparkneuro.errors import FormatError, SettingsError, SparkneuroError
 from sparkneuro.pipelines import ingest

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from sparkneuro import cli
-from sparkneuro.data.folder_lock import hold_lock
+from sparkneuro.data.storage.folder_lock import hold_lock
 from sparkneuro.errors import PreprocessingError, SettingsError
 from sparkneuro.pipelines import preprocess, preprocess_plan, preprocess_program, preprocess_resources, preprocess_task
 

@@ -11,9 +11,9 @@ from nilearn.image import resample_img
 
 from sparkneuro.data import spark as data_spark
 from sparkneuro.data import store
-from sparkneuro.data.checksums import compare_checksums
-from sparkneuro.data.listing import is_hidden, list_infos
-from sparkneuro.data.volume_store import VolumeStore
+from sparkneuro.data.storage.checksums import compare_checksums
+from sparkneuro.data.storage.listing import is_hidden, list_infos
+from sparkneuro.data.volumes.volume_store import VolumeStore
 from sparkneuro.errors import FormatError, SettingsError, SparkneuroError, StorageError
 from sparkneuro.pipelines import volumes, volumes_task
 from sparkneuro.pipelines.volumes import Settings

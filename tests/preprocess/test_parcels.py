@@ -1,6 +1,6 @@
 import numpy as np
 
-from sparkneuro.data.masked_series import MaskedSeries
+from sparkneuro.data.recordings.masked_series import MaskedSeries
 from sparkneuro.preprocess.parcels import average_parcels
 
 

@@ -9,8 +9,8 @@ from sparkneuro.session import start_session, stop_session
 def main(path, copy):
     """Copy the table at `path` and print one JSON object."""
     spark = start_session("local[2]", config={"spark.sql.shuffle.partitions": "2"})
-    from sparkneuro.data.jvm_path import find_jvm_path
     from sparkneuro.data.spark import read_voxel_table, write_voxel_table
+    from sparkneuro.data.storage.jvm_path import find_jvm_path
     from sparkneuro.data.voxel_table import VoxelTable
 
     table = VoxelTable.open(path)

@@ -5,8 +5,8 @@ import sys
 import pytest
 import servers
 
-from sparkneuro.data import hdfs as hdfs_door
 from sparkneuro.data import store
+from sparkneuro.data.storage import hdfs as hdfs_door
 from sparkneuro.errors import StorageError
 
 pytest.importorskip("hdfs_native", reason="needs the hdfs extra")

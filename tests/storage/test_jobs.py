@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import tables
 
-from sparkneuro.data import s3, s3_upload, store
 from sparkneuro.data import spark as data_spark
+from sparkneuro.data import store
 from sparkneuro.data.samples import write_synthetic
+from sparkneuro.data.storage import s3, s3_upload
 from sparkneuro.data.voxel_table import VoxelTable
 from sparkneuro.encoding.encoder_settings import EncoderSettings
 from sparkneuro.encoding.fit_encoder import fit_encoder

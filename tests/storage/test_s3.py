@@ -8,7 +8,8 @@ import tempfile
 import pytest
 import servers
 
-from sparkneuro.data import s3, s3_settings, s3_upload, store
+from sparkneuro.data import store
+from sparkneuro.data.storage import s3, s3_settings, s3_upload
 from sparkneuro.errors import SettingsError, StorageError
 
 pytestmark = pytest.mark.processes

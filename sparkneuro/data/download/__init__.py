@@ -1,0 +1,1 @@
+"""Downloads over a network that fails: listed, resumed, checked."""

@@ -1,0 +1,1 @@
+"""Recordings: signals over time, whatever the format."""

@@ -1,0 +1,1 @@
+"""BIDS-Apps: their commands, attempts, logs and receipts."""
