@@ -15,6 +15,8 @@ from sparkneuro.train.architecture import build_model, describe_model  # noqa: E
 from sparkneuro.train.gradients import is_finite, make_gradients, read_vector, write_vector  # noqa: E402
 from sparkneuro.train.parameter_server.update_rules import apply_update, describe_rule, make_rule  # noqa: E402
 
+pytestmark = pytest.mark.processes  # seconds of TensorFlow and Keras
+
 layers = keras.layers
 
 

@@ -12,6 +12,8 @@ from sparkneuro.train.parameter_server.compiled_rules import MIN_THREADED, Adagr
 from sparkneuro.train.parameter_server.keras_rule import ELEMENTWISE  # noqa: E402
 from sparkneuro.train.parameter_server.update_rules import apply_update, describe_rule, make_rule  # noqa: E402
 
+pytestmark = pytest.mark.processes  # seconds of TensorFlow and Keras
+
 optimizers = keras.optimizers
 decay = optimizers.schedules.ExponentialDecay(0.1, decay_steps=4, decay_rate=0.5)
 COMPILED = {
