@@ -1,6 +1,5 @@
 """What one Spark task of an ingest does: the mask of one run, or its rows. Plain values in, files and a small dict out."""
 
-import hashlib
 import time
 from dataclasses import asdict
 from functools import partial
@@ -16,6 +15,7 @@ from sparkneuro.data.recordings.recording import open_recording
 from sparkneuro.data.recordings.scans import read_mean_image
 from sparkneuro.data.runs import SourceRun
 from sparkneuro.data.scan_ranges import to_ranges
+from sparkneuro.data.storage.checksums import hash_file
 from sparkneuro.data.voxel_table import Run
 from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.pipelines.ingest_blocks import write_blocks
@@ -159,7 +159,7 @@ def _write_tsnr(table, run, numbers, row, tsnr, affine):
 
 def _hash_inputs(source, sha256):
     return {
-        role: {**state, "sha256": sha256 if role == "recording" else _hash(state["path"])}
+        role: {**state, "sha256": sha256 if role == "recording" else hash_file(state["path"])}
         for role, state in source.read_states().items()
     }  # fmt: skip
 
@@ -171,18 +171,10 @@ def _has_same_content(table, source):
     if any(state["size"] != receipt["inputs"][role]["size"] for role, state in states.items()):
         return False
     for role, state in states.items():
-        if _hash(state["path"]) != receipt["inputs"][role]["sha256"]:
+        if hash_file(state["path"]) != receipt["inputs"][role]["sha256"]:
             if role == "recording" and state["path"] != receipt["inputs"][role]["path"]:
                 raise FormatError(f"{source.path}: the run of this name in {table} is another; choose another --output.")
             return False
     inputs = _hash_inputs(source, receipt["inputs"]["recording"]["sha256"])
     write_receipt(table, source.key, {**receipt, "run": {**receipt["run"], "source": source.path}, "inputs": inputs})
     return True
-
-
-def _hash(path):
-    sha256 = hashlib.sha256()
-    with store.open_stream(path) as stream:
-        while piece := stream.read(1 << 20):
-            sha256.update(piece)
-    return sha256.hexdigest()

@@ -19,22 +19,32 @@ COMMAND = f"{sys.executable} -S {STAND_INS / 'fmriprep.py'}"
 
 
 @pytest.fixture
-def jobs(monkeypatch):
-    """Calls the tasks in this process instead of Spark's; the list tells the names of those that were called, and of whom."""
-    called = []
+def call_here(monkeypatch):
+    """A function that has Spark's tasks called in this process; what it returns lists ``tell(name, job)`` of each call."""
 
-    def run_jobs(spark, function, jobs):
-        results, failures = [], []
-        for job in json.loads(json.dumps(jobs)):
-            called.append((function.__name__, job["subject"]))
-            try:
-                results.append(json.loads(json.dumps(function(job))))
-            except SparkneuroError as error:
-                failures.append(error)
-        return results, failures
+    def begin(tell):
+        called = []
 
-    monkeypatch.setattr(data_spark, "run_jobs", run_jobs)
-    return called
+        def run_jobs(spark, function, jobs):
+            results, failures = [], []
+            for job in json.loads(json.dumps(jobs)):
+                called.append(tell(function.__name__, job))
+                try:
+                    results.append(json.loads(json.dumps(function(job))))
+                except SparkneuroError as error:
+                    failures.append(error)
+            return results, failures
+
+        monkeypatch.setattr(data_spark, "run_jobs", run_jobs)
+        return called
+
+    return begin
+
+
+@pytest.fixture
+def jobs(call_here):
+    """Calls the tasks in this process instead of Spark's; the list tells the names of those that were called."""
+    return call_here(lambda name, job: name)
 
 
 @pytest.fixture(scope="session")

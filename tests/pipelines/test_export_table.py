@@ -16,7 +16,7 @@ from sparkneuro.data.receipts import write_receipt, write_recipe
 from sparkneuro.data.storage.checksums import compare_checksums
 from sparkneuro.data.storage.listing import is_hidden, list_infos
 from sparkneuro.data.voxel_table import METADATA, Run, VoxelTable, write_block
-from sparkneuro.errors import FormatError, SettingsError, SparkneuroError, StorageError
+from sparkneuro.errors import FormatError, SettingsError, StorageError
 from sparkneuro.pipelines import export_table, export_task, import_table
 from sparkneuro.pipelines.export_plan import MANIFEST
 
@@ -56,22 +56,9 @@ def table(tmp_path):
 
 
 @pytest.fixture
-def jobs(monkeypatch):
+def jobs(call_here):
     """Calls the tasks in this process instead of Spark's; the list tells what they worked on."""
-    called = []
-
-    def run_jobs(spark, function, jobs):
-        results, failures = [], []
-        for job in json.loads(json.dumps(jobs)):
-            called.append(os.path.basename(job["path"]))
-            try:
-                results.append(function(job))
-            except SparkneuroError as error:
-                failures.append(error)
-        return results, failures
-
-    monkeypatch.setattr(data_spark, "run_jobs", run_jobs)
-    return called
+    return call_here(lambda name, job: os.path.basename(job["path"]))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from sparkneuro.data import spark as data_spark
 from sparkneuro.data import store
 from sparkneuro.data.samples import write_synthetic
 from sparkneuro.data.voxel_table import VoxelTable
-from sparkneuro.errors import FormatError, SettingsError, SparkneuroError, StorageError
+from sparkneuro.errors import FormatError, SettingsError, StorageError
 from sparkneuro.pipelines import ingest
 from sparkneuro.pipelines.ingest import Settings
 
@@ -35,25 +35,6 @@ def sample(tmp_path_factory):
 def copy(sample, tmp_path):
     """A copy of the sample that a test may damage."""
     return shutil.copytree(sample, tmp_path / "copy")
-
-
-@pytest.fixture
-def jobs(monkeypatch):
-    """Calls the tasks in this process instead of Spark's; the list tells the names of those that were called."""
-    called = []
-
-    def run_jobs(spark, function, jobs):
-        results, failures = [], []
-        for job in json.loads(json.dumps(jobs)):
-            called.append(function.__name__)
-            try:
-                results.append(function(job))
-            except SparkneuroError as error:
-                failures.append(error)
-        return results, failures
-
-    monkeypatch.setattr(data_spark, "run_jobs", run_jobs)
-    return called
 
 
 @pytest.fixture

@@ -16,12 +16,11 @@ from nilearn.interfaces.fmriprep import load_confounds, load_confounds_strategy
 from nilearn.maskers import NiftiLabelsMasker, NiftiMasker
 
 from sparkneuro import __version__
-from sparkneuro.data import spark as data_spark
 from sparkneuro.data.receipts import read_receipt
 from sparkneuro.data.scan_ranges import from_ranges
 from sparkneuro.data.storage.folder_lock import lock_folder
 from sparkneuro.data.voxel_table import VoxelTable
-from sparkneuro.errors import FormatError, SettingsError, SparkneuroError
+from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.pipelines import ingest
 from sparkneuro.pipelines.ingest import Settings
 
@@ -35,25 +34,6 @@ def fmriprep(tmp_path_factory):
     """Two subjects as fMRIPrep leaves them; read only."""
     folder = tmp_path_factory.mktemp("derivatives") / "fmriprep"
     return folder, derivatives.write_derivatives(folder)
-
-
-@pytest.fixture
-def jobs(monkeypatch):
-    """Calls the tasks in this process instead of Spark's; the list tells the names of those that were called."""
-    called = []
-
-    def run_jobs(spark, function, jobs):
-        results, failures = [], []
-        for job in json.loads(json.dumps(jobs)):
-            called.append(function.__name__)
-            try:
-                results.append(function(job))
-            except SparkneuroError as error:
-                failures.append(error)
-        return results, failures
-
-    monkeypatch.setattr(data_spark, "run_jobs", run_jobs)
-    return called
 
 
 @pytest.fixture

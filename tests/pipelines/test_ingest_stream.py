@@ -1,7 +1,6 @@
 """Runs that are fetched, made into rows and removed: the same rows as from files, and nothing left of the files."""
 
 import importlib.util
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -10,10 +9,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from sparkneuro.data import spark as data_spark
 from sparkneuro.data import store
 from sparkneuro.data.voxel_table import VoxelTable
-from sparkneuro.errors import FormatError, SettingsError, SparkneuroError
+from sparkneuro.errors import FormatError, SettingsError
 from sparkneuro.pipelines import ingest
 from sparkneuro.pipelines.ingest import Settings
 
@@ -47,25 +45,6 @@ def server(fmriprep):
             web.files[f"fmriprep/{path.relative_to(fmriprep[0])}"] = path.read_bytes()
     yield web
     web.close()
-
-
-@pytest.fixture
-def jobs(monkeypatch):
-    """Calls the tasks in this process instead of Spark's."""
-    called = []
-
-    def run_jobs(spark, function, jobs):
-        results, failures = [], []
-        for job in json.loads(json.dumps(jobs)):
-            called.append(function.__name__)
-            try:
-                results.append(function(job))
-            except SparkneuroError as error:
-                failures.append(error)
-        return results, failures
-
-    monkeypatch.setattr(data_spark, "run_jobs", run_jobs)
-    return called
 
 
 @pytest.fixture

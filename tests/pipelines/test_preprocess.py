@@ -32,6 +32,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture
+def jobs(call_here):
+    """Calls the tasks in this process instead of Spark's; the list tells the names of those that were called, and of whom."""
+    return call_here(lambda name, job: (name, job["subject"]))
+
+
 def receipt(output, subject):
     return json.loads(Path(output, ".sparkneuro", f"sub-{subject}.json").read_text())
 

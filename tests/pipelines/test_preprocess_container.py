@@ -22,6 +22,12 @@ pytestmark = [
 
 
 @pytest.fixture
+def jobs(call_here):
+    """Calls the tasks in this process instead of Spark's; the list tells the names of those that were called, and of whom."""
+    return call_here(lambda name, job: (name, job["subject"]))
+
+
+@pytest.fixture
 def runtimes(tmp_path, monkeypatch):
     """Puts docker and apptainer first on the PATH; returns the folder that they are in."""
     folder = tmp_path / "bin"

@@ -1,6 +1,5 @@
 """The command as a whole, against nibabel and nilearn. Tests without Spark call the tasks one after the other in this process."""
 
-import json
 import os
 import shutil
 
@@ -14,7 +13,7 @@ from sparkneuro.data import store
 from sparkneuro.data.storage.checksums import compare_checksums
 from sparkneuro.data.storage.listing import is_hidden, list_infos
 from sparkneuro.data.volumes.volume_store import VolumeStore
-from sparkneuro.errors import FormatError, SettingsError, SparkneuroError, StorageError
+from sparkneuro.errors import FormatError, SettingsError, StorageError
 from sparkneuro.pipelines import volumes, volumes_task
 from sparkneuro.pipelines.volumes import Settings
 
@@ -47,25 +46,6 @@ def folder(tmp_path):
     make_image(folder / "derivatives/sub-01_mask.nii.gz", SHAPE, np.uint8)
     (folder / "sub-02/func/sub-02_task-rest_bold.json").write_text('{"RepetitionTime": 0.8}')
     return folder
-
-
-@pytest.fixture
-def jobs(monkeypatch):
-    """Calls the tasks in this process instead of Spark's; the list tells the names of those that were called."""
-    called = []
-
-    def run_jobs(spark, function, jobs):
-        results, failures = [], []
-        for job in json.loads(json.dumps(jobs)):
-            called.append(function.__name__)
-            try:
-                results.append(function(job))
-            except SparkneuroError as error:
-                failures.append(error)
-        return results, failures
-
-    monkeypatch.setattr(data_spark, "run_jobs", run_jobs)
-    return called
 
 
 @pytest.fixture

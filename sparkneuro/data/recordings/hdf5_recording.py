@@ -1,13 +1,12 @@
 """Signals in an HDF5 file: one dataset (n_scans, n_rows), e.g. the responses of a lab that has left NIfTI behind."""
 
-import hashlib
-
 import numpy as np
 
-from sparkneuro.data import row_space, store
+from sparkneuro.data import row_space
 from sparkneuro.data.hdf5 import find_dataset, read_attributes, read_rows
 from sparkneuro.data.recordings.masked_series import MaskedSeries
 from sparkneuro.data.recordings.recording import Recording
+from sparkneuro.data.storage.checksums import hash_file
 from sparkneuro.errors import FormatError, SettingsError
 
 DATASET = "bold"
@@ -65,7 +64,7 @@ class Hdf5Recording(Recording):
             baseline = chosen[0] if baseline is None else baseline
             with np.errstate(over="ignore", invalid="ignore"):
                 deviation[first : first + len(block)] = chosen - baseline
-        return MaskedSeries(baseline, deviation), _hash(self.path)
+        return MaskedSeries(baseline, deviation), hash_file(self.path)
 
     def read_mean(self):
         """Average the recording over its scans.
@@ -85,11 +84,3 @@ class Hdf5Recording(Recording):
             if len(block) < min(n_block, self.n_scans - first):
                 raise FormatError(f"{self.path}: dataset {self._dataset} ends early; was the file replaced?")
             yield first, block
-
-
-def _hash(path):
-    sha256 = hashlib.sha256()
-    with store.open_stream(path) as stream:
-        while piece := stream.read(1 << 20):
-            sha256.update(piece)
-    return sha256.hexdigest()
