@@ -1,6 +1,7 @@
 """What is special about HDFS: who asks, and how its failures are told."""
 
 import sys
+import threading
 
 import pytest
 import servers
@@ -35,6 +36,16 @@ def test_a_namenode_that_does_not_run_is_told(monkeypatch):
         store.exists(f"hdfs://127.0.0.1:{port}/x")
 
 
+def test_a_call_that_never_comes_back_is_given_up(monkeypatch):
+    monkeypatch.setattr(hdfs_door, "_SILENCE", 0.05)
+    never = threading.Event()
+    with pytest.raises(hdfs_door.HdfsError, match="HDFS has not answered for 0.05 s"):
+        hdfs_door._call(never.wait)
+    never.set()
+    with pytest.raises(ZeroDivisionError):
+        hdfs_door._call(lambda: 1 / 0)
+
+
 @pytest.mark.storage
 def test_who_may_not_write_is_told_who_asked(hdfs, ask, monkeypatch):
     folder = ask(hdfs)
@@ -48,6 +59,7 @@ def test_who_may_not_write_is_told_who_asked(hdfs, ask, monkeypatch):
 @pytest.mark.storage
 def test_hdfs_that_goes_away_is_told_and_serves_again(hdfs, ask, monkeypatch):
     monkeypatch.setitem(hdfs_door._PATIENCE, "dfs.client.failover.max.attempts", "1")
+    monkeypatch.setattr(hdfs_door, "_SILENCE", 10.0)
     hdfs_door._connect.cache_clear()
     folder = ask(hdfs)
     store.write_bytes(f"{folder}/x", b"old")

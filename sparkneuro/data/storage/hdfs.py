@@ -7,7 +7,9 @@ Python worker.
 import errno
 import io
 import os
+import queue
 import re
+import threading
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -19,6 +21,8 @@ from sparkneuro.errors import StorageError
 _STREAM_BUFFER, _FILE_BUFFER, _WRITE_BUFFER = 4 << 20, 256 << 10, 1 << 20
 # A NameNode that is down is reported after seconds; by default it would be asked for three minutes.
 _PATIENCE = {"dfs.client.failover.max.attempts": "6", "dfs.client.failover.sleep.max.millis": "4000"}
+_SILENCE = 120.0
+"""Seconds without an answer after which a call is given up."""
 _USERS = {}  # library -> process that first used it
 _REMOTE = re.compile(r'RPCError\("(?P<kind>[^"]*)", "(?P<text>.*)"\)', re.DOTALL)
 
@@ -204,19 +208,24 @@ class _Reader(io.RawIOBase):
 
 class _Writer(io.RawIOBase):
     def __init__(self, file):
-        self._file = file
+        self._file, self._failed = file, False
 
     def writable(self):
         return True
 
     def write(self, content):
-        _call(self._file.write, bytes(content))
+        try:
+            _call(self._file.write, bytes(content))
+        except OSError:
+            self._failed = True
+            raise
         return len(content)
 
     def close(self):
         if not self.closed:
             try:
-                _call(self._file.close)
+                if not self._failed:  # what is left of it is deleted
+                    _call(self._file.close)
             finally:
                 super().close()
 
@@ -228,10 +237,25 @@ def _describe(status):
 
 
 def _call(function, *arguments):
+    """Call the client, but not for ever: its calls have no time-out, and one to a DataNode that died may never come back."""
+    answers = queue.SimpleQueue()
+    threading.Thread(target=_answer, args=(answers, function, arguments), daemon=True).start()
     try:
-        return function(*arguments)
-    except (RuntimeError, OSError) as error:
+        result, error = answers.get(timeout=_SILENCE)
+    except queue.Empty:
+        raise HdfsError(f"HDFS has not answered for {_SILENCE:g} s") from None
+    if isinstance(error, (RuntimeError, OSError)):
         raise _translate(error) from error
+    if error is not None:
+        raise error
+    return result
+
+
+def _answer(answers, function, arguments):
+    try:
+        answers.put((function(*arguments), None))
+    except BaseException as error:  # the caller's thread raises it
+        answers.put((None, error))
 
 
 def _translate(error):
