@@ -5,6 +5,7 @@ from functools import partial
 from io import BytesIO
 
 import numpy as np
+import pyarrow as pa
 
 from sparkneuro.data import store
 from sparkneuro.data.array_file import write_array
@@ -203,8 +204,10 @@ def _read_series(source, run, t_r):
         if filled + len(voxels) > run.n_voxels:
             break
         series[filled : filled + len(voxels)] = resampler.resample(part)
-        numbers.append(voxels)
+        numbers.append(voxels.copy())
         filled += len(voxels)
+        del voxels, part
+        pa.default_memory_pool().release_unused()  # Arrow's allocator would hold what it had for the blocks
     else:
         if filled == run.n_voxels:
             return np.concatenate(numbers), series, ["resampled"] * (not resampler.is_identity)
