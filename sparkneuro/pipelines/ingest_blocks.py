@@ -1,6 +1,7 @@
 """The blocks of one run: its series are cleaned strip by strip, measured, and written as rows."""
 
 import numpy as np
+import pyarrow as pa
 
 from sparkneuro.data.block import block_path, open_block
 from sparkneuro.preprocess.clean import clean_bold
@@ -60,6 +61,7 @@ def write_blocks(job, source, series, row, nuisance, watch):
         usable = start + np.flatnonzero(~(quality[0] | quality[1])[start:stop])
         with open_block(block_path(job["table"], source, block), source) as append:
             append(row[usable], cleaned[:n_kept])
+        pa.default_memory_pool().release_unused()  # Arrow's allocator would hold what it had for the block
         chosen = watch.choose(row[usable])
         before = series.bold(usable[chosen])
         watch.add(row[usable][chosen], before if kept_scans is None else before[kept_scans], cleaned[:n_kept][chosen].T)
