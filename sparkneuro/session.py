@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 import tempfile
+import traceback
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -200,7 +201,8 @@ def readable_error(exception):
         text = f"{exception} {getattr(exception, 'java_exception', '')}"
     except Exception:  # an error of the JVM, which has ended and cannot tell its text any more
         text = ""
-    if type(exception).__name__ == "Py4JNetworkError" or isinstance(exception, ConnectionRefusedError):
+    refused = isinstance(exception, ConnectionRefusedError) and "/py4j/" in "".join(traceback.format_tb(exception.__traceback__))
+    if type(exception).__name__ == "Py4JNetworkError" or refused:
         remedy = "run the command again, with more memory for it (SPARK_DRIVER_MEMORY) if it was killed for want of that"
         return SparkneuroError(f"Spark's JVM has ended; {remedy}.")
     raised = list(ERROR_LINE.finditer(text))

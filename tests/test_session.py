@@ -226,3 +226,10 @@ def test_a_master_that_does_not_answer_is_one_sentence():
     """)
     assert answer.stdout.startswith("Spark did not start on nonsense://x: "), answer.stderr
     assert answer.stdout.count("\n") == 1
+
+
+def test_a_jvm_that_has_ended_is_one_sentence():
+    from py4j.protocol import Py4JNetworkError
+
+    assert "Spark's JVM has ended" in str(session.readable_error(Py4JNetworkError("no answer")))
+    assert session.readable_error(ConnectionRefusedError(111, "Connection refused")) is None  # of another server
